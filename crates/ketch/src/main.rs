@@ -1,0 +1,2 @@
+//! ketch
+fn main() {}
