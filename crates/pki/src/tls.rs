@@ -1,0 +1,79 @@
+//! rustls configurations on the ring provider: TLS 1.2 and 1.3, h2 before http/1.1.
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::{Error, Leaf};
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn roots(ca_pem: &str) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+        roots.add(certificate.map_err(unreadable)?)?;
+    }
+    Ok(roots)
+}
+
+fn unreadable(error: rustls_pki_types::pem::Error) -> Error {
+    Error::Tls(rustls::Error::General(error.to_string()))
+}
+
+type KeyMaterial = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn material(leaf: &Leaf) -> Result<KeyMaterial, Error> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(leaf.certificate_pem.as_bytes()).collect();
+    let key = PrivateKeyDer::from_pem_slice(leaf.key_pem.as_bytes()).map_err(unreadable)?;
+    Ok((chain.map_err(unreadable)?, key))
+}
+
+/// A server. With `client_ca_pem` a client may show a certificate of that authority; without one it is not asked.
+///
+/// # Errors
+/// When the PEM texts do not hold what they should.
+pub fn server(leaf: &Leaf, client_ca_pem: Option<&str>) -> Result<ServerConfig, Error> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let builder = match client_ca_pem {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(pem)?), provider())
+                .allow_unauthenticated()
+                .build()
+                .map_err(|e| rustls::Error::General(e.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let (chain, key) = material(leaf)?;
+    let mut config = builder.with_single_cert(chain, key)?;
+    config.alpn_protocols = alpn();
+    Ok(config)
+}
+
+/// A client that trusts one authority and may show a certificate.
+///
+/// # Errors
+/// When the PEM texts do not hold what they should.
+pub fn client(ca_pem: &str, leaf: Option<&Leaf>) -> Result<ClientConfig, Error> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let builder = builder.with_root_certificates(roots(ca_pem)?);
+    let mut config = match leaf {
+        None => builder.with_no_client_auth(),
+        Some(leaf) => {
+            let (chain, key) = material(leaf)?;
+            builder.with_client_auth_cert(chain, key)?
+        }
+    };
+    config.alpn_protocols = alpn();
+    Ok(config)
+}
+
+fn alpn() -> Vec<Vec<u8>> {
+    vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+}
