@@ -1,1 +1,3 @@
-//! kube-types
+//! API machinery without I/O.
+
+pub mod print;
