@@ -1,5 +1,19 @@
-//! Kafka's own files: batches, checkpoints, producer snapshots, leader epochs, metadata.
+//! Kafka's own files: batches, checkpoints, producer snapshots, leader epochs, metadata, and the partition that ties them.
+//!
+//! ```text
+//! <log.dir>/meta.properties  .lock  .kafka_cleanshutdown
+//!          /recovery-point-offset-checkpoint  log-start-offset-checkpoint  replication-offset-checkpoint
+//!          /<topic>-<partition>/<20 digits>.{log,index,timeindex,snapshot}  leader-epoch-checkpoint  partition.metadata
+//! ```
 
 mod batch;
+pub mod checkpoints;
+pub mod directory;
+mod leader_epochs;
+mod partition;
+pub mod producers;
 
-pub use batch::{BatchHeader, KafkaBatch};
+pub use batch::{BATCH_HEADER_BYTES, BatchHeader, KafkaBatch};
+pub use leader_epochs::{EpochEnd, EpochEntry, LeaderEpochs};
+pub use partition::{AppendError, AppendInfo, PartitionLog, PartitionOptions, Retention, headers};
+pub use producers::{ProducerError, Producers};
