@@ -3,12 +3,14 @@
 //! A generator is a module with `generate() -> Result<()>` and `check() -> Result<()>`; the check needs no network:
 //! it compares what is checked in with the recorded checksums.
 
+mod kafka;
+
 use anyhow::{Result, bail};
 
 /// One generator: its name, how to run it, how to check its output.
 type Generator = (&'static str, fn() -> Result<()>, fn() -> Result<()>);
 
-const GENERATORS: &[Generator] = &[];
+const GENERATORS: &[Generator] = &[("kafka", kafka::generate, kafka::check)];
 
 /// `codegen NAME`, `codegen NAME --check`, or `codegen --check` for all.
 pub fn run(args: &[String]) -> Result<()> {

@@ -1,0 +1,36 @@
+// Made by `cargo xtask codegen kafka`; not to be edited.
+
+//! `ShareGroupDescribeRequest`, versions 1.
+
+use crate::codec::*;
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct ShareGroupDescribeRequest {
+    pub group_ids: Vec<String>,
+    pub include_authorized_operations: bool,
+}
+
+impl Wire for ShareGroupDescribeRequest {
+    const MIN_SIZE: usize = 3;
+
+    fn decode(r: &mut Reader, _version: i16) -> Result<Self, DecodeError> {
+        let mut m = Self::default();
+        m.group_ids = r.array(true, 1, |r| r.string(true))?;
+        m.include_authorized_operations = r.bool()?;
+        r.skip_tags()?;
+        Ok(m)
+    }
+
+    fn encode(&self, w: &mut Encoder, _version: i16) {
+        w.array(true, &self.group_ids, |w, x| w.string(true, x));
+        w.bool(self.include_authorized_operations);
+        w.no_tags();
+    }
+}
+
+impl Message for ShareGroupDescribeRequest {
+    const NAME: &'static str = "ShareGroupDescribeRequest";
+    const KEY: i16 = 77;
+    const VERSIONS: (i16, i16) = (1, 1);
+    const FLEXIBLE_FROM: i16 = 0;
+}

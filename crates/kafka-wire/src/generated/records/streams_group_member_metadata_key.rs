@@ -1,0 +1,34 @@
+// Made by `cargo xtask codegen kafka`; not to be edited.
+
+//! `StreamsGroupMemberMetadataKey`, versions 0.
+
+use crate::codec::*;
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct StreamsGroupMemberMetadataKey {
+    pub group_id: String,
+    pub member_id: String,
+}
+
+impl Wire for StreamsGroupMemberMetadataKey {
+    const MIN_SIZE: usize = 4;
+
+    fn decode(r: &mut Reader, _version: i16) -> Result<Self, DecodeError> {
+        let mut m = Self::default();
+        m.group_id = r.string(false)?;
+        m.member_id = r.string(false)?;
+        Ok(m)
+    }
+
+    fn encode(&self, w: &mut Encoder, _version: i16) {
+        w.string(false, &self.group_id);
+        w.string(false, &self.member_id);
+    }
+}
+
+impl Message for StreamsGroupMemberMetadataKey {
+    const NAME: &'static str = "StreamsGroupMemberMetadataKey";
+    const KEY: i16 = 19;
+    const VERSIONS: (i16, i16) = (0, 0);
+    const FLEXIBLE_FROM: i16 = i16::MAX;
+}
