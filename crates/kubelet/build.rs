@@ -20,7 +20,9 @@ fn main() {
     let link = Path::new(&out).join("libseccomp.so");
     let found = PLACES.iter().find(|place| Path::new(place).exists());
     let Some(found) = found else {
-        println!("cargo:warning=libseccomp.so.2 not found: install libseccomp2 (apt-get install libseccomp2)");
+        println!(
+            "cargo:warning=libseccomp.so.2 not found: install libseccomp2 (apt-get install libseccomp2)"
+        );
         return;
     };
     let _ = fs::remove_file(&link);
