@@ -1,0 +1,326 @@
+//! Entries as bytes, for the log. Numbers are big-endian; byte strings are a u32 length and the bytes.
+//!
+//! ```text
+//! entry    1 txn | 2 lease grant: id 8, ttl 8 | 3 lease revoke: id 8 | 4 compact: revision 8
+//! txn      u32 n, n compares | u32 n, n ops (success) | u32 n, n ops (failure)
+//! compare  range | target tag 1: version, 2 create, 3 mod, 5 lease: 8 bytes; 4 value: string | result 1
+//! op       1 range | 2 put: key, value, lease 8, prev 1 | 3 delete: range, prev 1 | 4 txn
+//! range    1 one: key | 2 span: start, end
+//! ```
+//! Decoding allocates no more than the bytes at hand allow: counts are not trusted with a reservation.
+
+use bytes::Bytes;
+use store_api::{Compare, CompareResult, CompareTarget, KeyRange, LeaseId, Op, RangeRequest, Revision, Txn};
+
+use crate::entry::{Entry, MAX_TXN_DEPTH};
+
+/// The bytes are no entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a log entry: {0}")]
+pub struct CodecError(&'static str);
+
+type Result<T> = std::result::Result<T, CodecError>;
+
+impl Entry {
+    /// Appends the entry's bytes to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Txn(txn) => {
+                out.push(1);
+                put_txn(out, txn);
+            }
+            Self::LeaseGrant { id, ttl_s } => {
+                out.push(2);
+                put_i64(out, id.get());
+                put_i64(out, *ttl_s);
+            }
+            Self::LeaseRevoke { id } => {
+                out.push(3);
+                put_i64(out, id.get());
+            }
+            Self::Compact { revision } => {
+                out.push(4);
+                put_i64(out, revision.get());
+            }
+        }
+    }
+
+    /// Reads an entry that takes up all of `bytes`; keys and values share their memory.
+    ///
+    /// # Errors
+    /// When they are no entry.
+    pub fn decode(bytes: Bytes) -> Result<Self> {
+        let mut input = Input { bytes };
+        let entry = match input.u8()? {
+            1 => Self::Txn(input.txn(0)?),
+            2 => Self::LeaseGrant { id: LeaseId(input.i64()?), ttl_s: input.i64()? },
+            3 => Self::LeaseRevoke { id: LeaseId(input.i64()?) },
+            4 => Self::Compact { revision: Revision(input.i64()?) },
+            _ => return Err(CodecError("unknown entry")),
+        };
+        if input.bytes.is_empty() { Ok(entry) } else { Err(CodecError("bytes after the end")) }
+    }
+}
+
+fn put_i64(out: &mut Vec<u8>, number: i64) {
+    out.extend_from_slice(&number.to_be_bytes());
+}
+
+fn put_len(out: &mut Vec<u8>, len: usize) {
+    // Requests are bounded far below 4 GiB (store_api::MAX_REQUEST_BYTES).
+    out.extend_from_slice(&(len as u32).to_be_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_len(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+fn put_key_range(out: &mut Vec<u8>, range: &KeyRange) {
+    match range {
+        KeyRange::One(key) => {
+            out.push(1);
+            put_bytes(out, key);
+        }
+        KeyRange::Span { start, end } => {
+            out.push(2);
+            put_bytes(out, start);
+            put_bytes(out, end);
+        }
+    }
+}
+
+fn put_txn(out: &mut Vec<u8>, txn: &Txn) {
+    put_len(out, txn.compare.len());
+    for compare in &txn.compare {
+        put_compare(out, compare);
+    }
+    for ops in [&txn.success, &txn.failure] {
+        put_len(out, ops.len());
+        for op in ops {
+            put_op(out, op);
+        }
+    }
+}
+
+fn put_compare(out: &mut Vec<u8>, compare: &Compare) {
+    put_key_range(out, &compare.range);
+    let (tag, number) = match &compare.target {
+        CompareTarget::Version(number) => (1, *number),
+        CompareTarget::CreateRevision(revision) => (2, revision.get()),
+        CompareTarget::ModRevision(revision) => (3, revision.get()),
+        CompareTarget::Value(value) => {
+            out.push(4);
+            put_bytes(out, value);
+            return out.push(result_tag(compare.result));
+        }
+        CompareTarget::Lease(lease) => (5, lease.get()),
+    };
+    out.push(tag);
+    put_i64(out, number);
+    out.push(result_tag(compare.result));
+}
+
+fn result_tag(result: CompareResult) -> u8 {
+    match result {
+        CompareResult::Equal => 0,
+        CompareResult::Greater => 1,
+        CompareResult::Less => 2,
+        CompareResult::NotEqual => 3,
+    }
+}
+
+fn put_op(out: &mut Vec<u8>, op: &Op) {
+    match op {
+        Op::Range(request) => {
+            out.push(1);
+            put_range(out, request);
+        }
+        Op::Put { key, value, lease, prev_kv } => {
+            out.push(2);
+            put_bytes(out, key);
+            put_bytes(out, value);
+            put_i64(out, lease.get());
+            out.push(u8::from(*prev_kv));
+        }
+        Op::DeleteRange { range, prev_kv } => {
+            out.push(3);
+            put_key_range(out, range);
+            out.push(u8::from(*prev_kv));
+        }
+        Op::Txn(txn) => {
+            out.push(4);
+            put_txn(out, txn);
+        }
+    }
+}
+
+fn put_range(out: &mut Vec<u8>, request: &RangeRequest) {
+    put_key_range(out, &request.range);
+    put_i64(out, i64::try_from(request.limit).unwrap_or(i64::MAX));
+    put_i64(out, request.revision.map_or(0, Revision::get));
+    out.push(u8::from(request.keys_only) | u8::from(request.count_only) << 1);
+}
+
+struct Input {
+    bytes: Bytes,
+}
+
+impl Input {
+    fn take(&mut self, len: usize) -> Result<Bytes> {
+        if len > self.bytes.len() { Err(CodecError("cut short")) } else { Ok(self.bytes.split_to(len)) }
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let bytes = self.take(N)?;
+        bytes[..].try_into().map_err(|_| CodecError("cut short"))
+    }
+
+    fn u8(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn flag(&mut self) -> Result<bool> {
+        Ok(self.u8()? != 0)
+    }
+
+    fn i64(&mut self) -> Result<i64> {
+        Ok(i64::from_be_bytes(self.array()?))
+    }
+
+    fn len(&mut self) -> Result<usize> {
+        Ok(u32::from_be_bytes(self.array()?) as usize)
+    }
+
+    fn string(&mut self) -> Result<Bytes> {
+        let len = self.len()?;
+        self.take(len)
+    }
+
+    /// A counted list. Every item takes at least a byte, so a false count ends in an error, not in memory.
+    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        let len = self.len()?;
+        let mut out = Vec::new();
+        for _ in 0..len {
+            out.push(item(self)?);
+        }
+        Ok(out)
+    }
+
+    fn txn(&mut self, depth: usize) -> Result<Txn> {
+        if depth > MAX_TXN_DEPTH {
+            return Err(CodecError("nested too deep"));
+        }
+        let compare = self.list(Self::compare)?;
+        let success = self.list(|input| input.op(depth))?;
+        let failure = self.list(|input| input.op(depth))?;
+        Ok(Txn { compare, success, failure })
+    }
+
+    fn key_range(&mut self) -> Result<KeyRange> {
+        match self.u8()? {
+            1 => Ok(KeyRange::One(self.string()?)),
+            2 => Ok(KeyRange::Span { start: self.string()?, end: self.string()? }),
+            _ => Err(CodecError("unknown key range")),
+        }
+    }
+
+    fn compare(&mut self) -> Result<Compare> {
+        let range = self.key_range()?;
+        let target = match self.u8()? {
+            1 => CompareTarget::Version(self.i64()?),
+            2 => CompareTarget::CreateRevision(Revision(self.i64()?)),
+            3 => CompareTarget::ModRevision(Revision(self.i64()?)),
+            4 => CompareTarget::Value(self.string()?),
+            5 => CompareTarget::Lease(LeaseId(self.i64()?)),
+            _ => return Err(CodecError("unknown compare target")),
+        };
+        let result = match self.u8()? {
+            0 => CompareResult::Equal,
+            1 => CompareResult::Greater,
+            2 => CompareResult::Less,
+            3 => CompareResult::NotEqual,
+            _ => return Err(CodecError("unknown compare result")),
+        };
+        Ok(Compare { range, target, result })
+    }
+
+    fn op(&mut self, depth: usize) -> Result<Op> {
+        Ok(match self.u8()? {
+            1 => Op::Range(self.range()?),
+            2 => Op::Put {
+                key: self.string()?,
+                value: self.string()?,
+                lease: LeaseId(self.i64()?),
+                prev_kv: self.flag()?,
+            },
+            3 => Op::DeleteRange { range: self.key_range()?, prev_kv: self.flag()? },
+            4 => Op::Txn(self.txn(depth + 1)?),
+            _ => return Err(CodecError("unknown op")),
+        })
+    }
+
+    fn range(&mut self) -> Result<RangeRequest> {
+        let range = self.key_range()?;
+        let limit = usize::try_from(self.i64()?).map_err(|_| CodecError("negative limit"))?;
+        let revision = Some(Revision(self.i64()?)).filter(|r| r.get() > 0);
+        let flags = self.u8()?;
+        let (keys_only, count_only) = (flags & 1 != 0, flags & 2 != 0);
+        Ok(RangeRequest { range, limit, revision, keys_only, count_only, serializable: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries() -> Vec<Entry> {
+        let compare = |target, result| Compare { range: KeyRange::One("k".into()), target, result };
+        let txn = Txn {
+            compare: vec![
+                compare(CompareTarget::Version(1), CompareResult::Equal),
+                compare(CompareTarget::Value("v".into()), CompareResult::NotEqual),
+                compare(CompareTarget::Lease(LeaseId(-4)), CompareResult::Less),
+                compare(CompareTarget::CreateRevision(Revision(3)), CompareResult::Greater),
+                Compare::absent("x"),
+            ],
+            success: vec![
+                Op::put("a", "1"),
+                Op::Range(RangeRequest { limit: 5, keys_only: true, ..RangeRequest::prefix("a") }),
+                Op::Txn(Txn { failure: vec![Op::delete("b")], ..Txn::default() }),
+            ],
+            failure: vec![Op::DeleteRange { range: KeyRange::prefix("c"), prev_kv: true }],
+        };
+        vec![
+            Entry::Txn(txn),
+            Entry::LeaseGrant { id: LeaseId(7), ttl_s: 10 },
+            Entry::LeaseRevoke { id: LeaseId(7) },
+            Entry::Compact { revision: Revision(9) },
+        ]
+    }
+
+    #[test]
+    fn entries_come_back_and_no_prefix_of_them_does() {
+        for entry in entries() {
+            let mut bytes = Vec::new();
+            entry.encode(&mut bytes);
+            let again = Entry::decode(bytes.clone().into()).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{entry:?}"));
+            for cut in 0..bytes.len() {
+                assert!(
+                    Entry::decode(Bytes::copy_from_slice(&bytes[..cut])).is_err(),
+                    "{entry:?} cut at {cut}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_strangers_counts_and_depths_are_refused() {
+        assert!(Entry::decode(Bytes::from_static(&[1, 0xff, 0xff, 0xff, 0xff])).is_err());
+        // One op (tag 4: a transaction) in each level's success list, deeper than allowed.
+        let level = [0, 0, 0, 0, 0, 0, 0, 1, 4];
+        let deep: Vec<u8> = [1].into_iter().chain(level.into_iter().cycle().take(9 * 10_000)).collect();
+        assert_eq!(Entry::decode(deep.into()).unwrap_err(), CodecError("nested too deep"));
+    }
+}

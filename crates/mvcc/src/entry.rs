@@ -1,0 +1,19 @@
+//! What the log holds: one change of the store, before it is known whether it will succeed.
+
+use store_api::{LeaseId, Revision, Txn};
+
+/// How deep transactions may nest. etcd has no limit of its own; ours keeps a stranger's bytes off the stack's end.
+pub const MAX_TXN_DEPTH: usize = 16;
+
+/// One change.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A transaction; may turn out to write nothing.
+    Txn(Txn),
+    /// A new lease. The proposer chose the id.
+    LeaseGrant { id: LeaseId, ttl_s: i64 },
+    /// The end of a lease, asked for or by expiry: its keys are deleted.
+    LeaseRevoke { id: LeaseId },
+    /// History below `revision` may be forgotten.
+    Compact { revision: Revision },
+}
