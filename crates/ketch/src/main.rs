@@ -1,2 +1,49 @@
-//! ketch
-fn main() {}
+//! `ketch`: the roof. Command line, configuration and wiring; no logic of its own.
+//!
+//! ```text
+//! main ──"shim"──▶ kubelet::shim (before any thread exists)
+//!   └──▶ cli ──▶ config (flags > environment > file > defaults)
+//!          ├─ up     store ─▶ broker ─▶ apiserver ─▶ control, kubelet, network
+//!          ├─ down   removes what a data directory runs
+//!          └─ image, status
+//! ```
+
+mod cli;
+mod config;
+mod down;
+mod files;
+mod image;
+mod status;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == "shim") {
+        // Single-threaded from here on: the shim forks.
+        return kubelet::shim::main(args.collect());
+    }
+    match run(cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ketch: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: cli::Cli) -> anyhow::Result<()> {
+    match cli.command {
+        cli::Command::Up(args) => up::run(config::Config::load(&args)?),
+        cli::Command::Down(args) => down::run(&args),
+        cli::Command::Image(args) => image::run(&args),
+        cli::Command::Status(args) => status::run(&args),
+        cli::Command::Completions { shell } => {
+            cli::completions(shell);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Containers and event streams from one binary.
+#[derive(Debug, Parser)]
+#[command(name = "ketch", version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ketch up                                         start everything; Ctrl-C stops it, containers keep running
+  ketch up --demo                                  the same, with the orders application on top
+  ketch image import busybox.tar                   make an image available to pods
+  kubectl --kubeconfig /var/lib/ketch/kubeconfig get nodes
+  kcat -b 127.0.0.1:9092 -L
+  ketch down                                       stop the containers and remove all traces but the data";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the orchestrator and the broker in the foreground
+    Up(Box<UpArgs>),
+    /// Stop what a data directory runs and remove its mounts, namespaces, cgroups, links, routes and rules
+    Down(DownArgs),
+    /// Import and list images
+    Image(ImageArgs),
+    /// Say what runs in a data directory
+    Status(DataDir),
+    /// Print a completion script
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Which installation.
+#[derive(Debug, Clone, Args)]
+pub struct DataDir {
+    /// Where everything is kept [default: /var/lib/ketch as root, else the user's data directory]
+    #[arg(long, env = "KETCH_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// When a produce with acks=all is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// After fdatasync, shared by all partitions in a flush
+    Fsync,
+    /// When the page cache has it, as Kafka does by default
+    PageCache,
+}
+
+/// Flags of `ketch up`. Everything is also settable by the file and by the environment; flags win.
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub data_dir: DataDir,
+    /// TOML file with the same settings; an unknown key is an error
+    #[arg(long, env = "KETCH_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Addresses to listen on [default: 127.0.0.1]; the pod gateway is always added while the node part runs
+    #[arg(long, env = "KETCH_LISTEN", value_delimiter = ',', value_name = "IP")]
+    pub listen: Option<Vec<IpAddr>>,
+    /// Port of the Kubernetes API (HTTPS) [default: 6443]; 0 picks a free one
+    #[arg(long, env = "KETCH_API_PORT", value_name = "PORT")]
+    pub api_port: Option<u16>,
+    /// Port of the Kafka protocol [default: 9092]; 0 picks a free one
+    #[arg(long, env = "KETCH_KAFKA_PORT", value_name = "PORT")]
+    pub kafka_port: Option<u16>,
+    /// Port of the node agent [default: 10250]; 0 picks a free one
+    #[arg(long, env = "KETCH_KUBELET_PORT", value_name = "PORT")]
+    pub kubelet_port: Option<u16>,
+    /// Leave the node part out: no containers, no pod network, no DNS
+    #[arg(long, env = "KETCH_NO_NODE")]
+    pub no_node: bool,
+    /// Leave the broker out
+    #[arg(long, env = "KETCH_NO_BROKER")]
+    pub no_broker: bool,
+    /// Do not let pods reach the broker
+    #[arg(long, env = "KETCH_NO_POD_KAFKA")]
+    pub no_pod_kafka: bool,
+    /// Do not let pods reach addresses outside the cluster
+    #[arg(long, env = "KETCH_NO_POD_EGRESS")]
+    pub no_pod_egress: bool,
+    /// When acks=all is answered [default: fsync]
+    #[arg(long, env = "KETCH_KAFKA_DURABILITY", value_name = "WHEN")]
+    pub kafka_durability: Option<Durability>,
+    /// Name of this node [default: the host's name in lower case]
+    #[arg(long, env = "KETCH_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Address of this node [default: the pod gateway]
+    #[arg(long, env = "KETCH_NODE_IP", value_name = "IP")]
+    pub node_ip: Option<IpAddr>,
+    /// Addresses of pods [default: 10.42.0.0/16]
+    #[arg(long, env = "KETCH_POD_CIDR", value_name = "CIDR")]
+    pub pod_cidr: Option<String>,
+    /// Addresses of Services [default: 10.43.0.0/16]
+    #[arg(long, env = "KETCH_SERVICE_CIDR", value_name = "CIDR")]
+    pub service_cidr: Option<String>,
+    /// DNS domain of the cluster [default: cluster.local]
+    #[arg(long, env = "KETCH_CLUSTER_DOMAIN", value_name = "DOMAIN")]
+    pub cluster_domain: Option<String>,
+    /// Memory for the store's cache, in MiB [default: 16]
+    #[arg(long, env = "KETCH_STORE_CACHE", value_name = "MIB")]
+    pub store_cache: Option<usize>,
+    /// What to log to standard error: error, warn, info, debug, or filters such as 'warn,broker=debug' [default: warn]
+    #[arg(long, env = "KETCH_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Import the example application, apply its manifests and print what it does each second
+    #[arg(long)]
+    pub demo: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    #[command(flatten)]
+    pub data_dir: DataDir,
+    /// Remove the data too
+    #[arg(long)]
+    pub purge: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    #[command(flatten)]
+    pub data_dir: DataDir,
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Import OCI or docker archives (tar, also compressed)
+    Import {
+        #[arg(required = true, value_name = "ARCHIVE")]
+        archives: Vec<PathBuf>,
+    },
+    /// List images
+    Ls,
+}
+
+/// Prints a completion script to standard output.
+pub fn completions(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Cli::command(), "ketch", &mut std::io::stdout());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

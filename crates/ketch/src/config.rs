@@ -1,0 +1,236 @@
+//! Settings: flags win over the environment, that over the file, that over the defaults.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::cli::{DataDir, Durability, UpArgs};
+
+/// Name of the directory under a user's data home.
+const USER_DIR: &str = "ketch";
+const ROOT_DIR: &str = "/var/lib/ketch";
+
+/// Everything `up` needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub listen: Vec<IpAddr>,
+    pub api_port: u16,
+    pub kafka_port: u16,
+    pub kubelet_port: u16,
+    pub node: bool,
+    pub broker: bool,
+    pub pod_kafka: bool,
+    pub pod_egress: bool,
+    pub kafka_durability: Durability,
+    pub node_name: String,
+    pub node_ip: Option<IpAddr>,
+    pub pod_cidr: Cidr,
+    pub service_cidr: Cidr,
+    pub cluster_domain: String,
+    pub store_cache_bytes: usize,
+    pub log: String,
+    pub demo: bool,
+}
+
+/// An IPv4 range such as 10.42.0.0/16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    pub base: Ipv4Addr,
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// The address `n` after the base.
+    #[must_use]
+    pub fn nth(self, n: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.base) + n)
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.base, self.prefix)
+    }
+}
+
+impl std::str::FromStr for Cidr {
+    type Err = anyhow::Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || format!("'{text}' is not an IPv4 range such as 10.42.0.0/16");
+        let (base, prefix) = text.split_once('/').with_context(wrong)?;
+        let (base, prefix): (Ipv4Addr, u8) = (base.parse().with_context(wrong)?, prefix.parse().with_context(wrong)?);
+        // A node gets a /24 of the pods' range, and Services want .10 for DNS.
+        if !(8..=24).contains(&prefix) {
+            bail!("{text}: the prefix length must lie between 8 and 24");
+        }
+        if u32::from(base) & (u32::MAX >> prefix) != 0 {
+            bail!("{text}: the address has bits set beyond the prefix");
+        }
+        Ok(Self { base, prefix })
+    }
+}
+
+/// The TOML file: the flags' names, grouped by part.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct File {
+    data_dir: Option<PathBuf>,
+    listen: Option<Vec<IpAddr>>,
+    log: Option<String>,
+    api: ApiFile,
+    kafka: KafkaFile,
+    kubelet: KubeletFile,
+    network: NetworkFile,
+    store: StoreFile,
+}
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ApiFile {
+    port: Option<u16>,
+}
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct KafkaFile {
+    enabled: Option<bool>,
+    port: Option<u16>,
+    durability: Option<Durability>,
+    pods: Option<bool>,
+}
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct KubeletFile {
+    enabled: Option<bool>,
+    port: Option<u16>,
+    node_name: Option<String>,
+    node_ip: Option<IpAddr>,
+}
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct NetworkFile {
+    pod_cidr: Option<String>,
+    service_cidr: Option<String>,
+    cluster_domain: Option<String>,
+    egress: Option<bool>,
+}
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct StoreFile {
+    cache_mib: Option<usize>,
+}
+
+impl Config {
+    /// Merges flags (with the environment already in them), the file and the defaults.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds an unknown key, or a value makes no sense.
+    pub fn load(args: &UpArgs) -> Result<Self> {
+        let file = args.config.as_deref().map_or_else(|| Ok(File::default()), read_file)?;
+        Self::merge(args, file)
+    }
+
+    fn merge(args: &UpArgs, file: File) -> Result<Self> {
+        let cidr = |flag: &Option<String>, file: Option<String>, default: &str| -> Result<Cidr> {
+            flag.clone().or(file).unwrap_or_else(|| default.into()).parse()
+        };
+        let data_dir = DataDir { data_dir: args.data_dir.data_dir.clone().or(file.data_dir) };
+        Ok(Self {
+            data_dir: data_dir.resolve()?,
+            listen: args.listen.clone().or(file.listen).unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.into()]),
+            api_port: args.api_port.or(file.api.port).unwrap_or(6443),
+            kafka_port: args.kafka_port.or(file.kafka.port).unwrap_or(9092),
+            kubelet_port: args.kubelet_port.or(file.kubelet.port).unwrap_or(10_250),
+            node: !args.no_node && file.kubelet.enabled.unwrap_or(true),
+            broker: !args.no_broker && file.kafka.enabled.unwrap_or(true),
+            pod_kafka: !args.no_pod_kafka && file.kafka.pods.unwrap_or(true),
+            pod_egress: !args.no_pod_egress && file.network.egress.unwrap_or(true),
+            kafka_durability: args.kafka_durability.or(file.kafka.durability).unwrap_or(Durability::Fsync),
+            node_name: args.node_name.clone().or(file.kubelet.node_name).map_or_else(host_name, Ok)?,
+            node_ip: args.node_ip.or(file.kubelet.node_ip),
+            pod_cidr: cidr(&args.pod_cidr, file.network.pod_cidr, "10.42.0.0/16")?,
+            service_cidr: cidr(&args.service_cidr, file.network.service_cidr, "10.43.0.0/16")?,
+            cluster_domain: args
+                .cluster_domain
+                .clone()
+                .or(file.network.cluster_domain)
+                .unwrap_or_else(|| "cluster.local".into()),
+            store_cache_bytes: args.store_cache.or(file.store.cache_mib).unwrap_or(16) << 20,
+            log: args.log.clone().or(file.log).unwrap_or_else(|| "warn".into()),
+            demo: args.demo,
+        })
+    }
+}
+
+impl DataDir {
+    /// The directory meant: the one given, else the default for this user.
+    ///
+    /// # Errors
+    /// When none was given and the user has no home.
+    pub fn resolve(&self) -> Result<PathBuf> {
+        if let Some(dir) = &self.data_dir {
+            return std::path::absolute(dir).with_context(|| format!("{} is not a path", dir.display()));
+        }
+        if is_root() {
+            return Ok(ROOT_DIR.into());
+        }
+        let home = std::env::var_os("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share")))
+            .context("no home directory: name a place with --data-dir")?;
+        Ok(home.join(USER_DIR))
+    }
+}
+
+/// Whether this process may do what the node part needs.
+#[must_use]
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn read_file(path: &Path) -> Result<File> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))
+}
+
+fn host_name() -> Result<String> {
+    let name = nix::unistd::gethostname().context("the host has no name: give one with --node-name")?;
+    Ok(name.to_string_lossy().to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn merged(flags: &[&str], file: &str) -> Result<Config> {
+        let all = ["ketch", "up", "--data-dir", "/tmp/x"].iter().chain(flags);
+        let Command::Up(args) = Cli::try_parse_from(all)?.command else { bail!("not up") };
+        Config::merge(&args, toml::from_str(file)?)
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let config = merged(&["--api-port", "1"], "[api]\nport = 2\n[kafka]\nport = 3").unwrap();
+        assert_eq!((config.api_port, config.kafka_port, config.kubelet_port), (1, 3, 10_250));
+        assert_eq!(config.kafka_durability, Durability::Fsync);
+        let config = merged(&[], "[kafka]\ndurability = 'page-cache'").unwrap();
+        assert_eq!(config.kafka_durability, Durability::PageCache);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let error = merged(&[], "[kafka]\nports = 3").unwrap_err().to_string();
+        assert!(error.contains("ports"), "{error}");
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        for wrong in ["10.42.0.0", "10.42.0.0/30", "10.42.0.1/16", "x/16"] {
+            assert!(merged(&["--pod-cidr", wrong], "").is_err(), "{wrong}");
+        }
+        assert_eq!(merged(&[], "").unwrap().service_cidr.nth(10).to_string(), "10.43.0.10");
+    }
+}
