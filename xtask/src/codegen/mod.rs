@@ -4,13 +4,15 @@
 //! it compares what is checked in with the recorded checksums.
 
 mod kafka;
+mod kube;
 
 use anyhow::{Result, bail};
 
 /// One generator: its name, how to run it, how to check its output.
 type Generator = (&'static str, fn() -> Result<()>, fn() -> Result<()>);
 
-const GENERATORS: &[Generator] = &[("kafka", kafka::generate, kafka::check)];
+const GENERATORS: &[Generator] =
+    &[("kafka", kafka::generate, kafka::check), ("kube", kube::generate, kube::check)];
 
 /// `codegen NAME`, `codegen NAME --check`, or `codegen --check` for all.
 pub fn run(args: &[String]) -> Result<()> {

@@ -1,0 +1,191 @@
+use super::*;
+use expect_test::{Expect, expect};
+
+fn check(group: &str, kind: &'static str, body: &str, validation: FieldValidation, want: Expect) {
+    let gvk = GroupVersionKind::new(group.to_string(), "v1", kind);
+    let schema = SchemaRef::builtin(&gvk).unwrap();
+    let media =
+        if body.starts_with('{') || body.starts_with('[') { MediaType::Json } else { MediaType::Yaml };
+    let got = match decode(&gvk, &schema, body.as_bytes(), media, validation) {
+        Ok(decoded) if decoded.warnings.is_empty() => decoded.value.to_string(),
+        Ok(decoded) => format!("{} {:?}", decoded.value, decoded.warnings),
+        Err(status) => format!("{} {}", status.code(), status.message()),
+    };
+    want.assert_eq(&got);
+}
+
+#[test]
+fn unknown_and_repeated_fields() {
+    let body = r#"{"spec":{"foo":1,"replicas":1,"replicas":2,"template":{"spec":{"containers":[{"name":"a","Image":"b"}]}}}}"#;
+    check(
+        "apps",
+        "Deployment",
+        body,
+        FieldValidation::Strict,
+        expect![[
+            r#"400 Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: unknown field "spec.foo", duplicate field "spec.replicas", unknown field "spec.template.spec.containers[0].Image""#
+        ]],
+    );
+    check(
+        "apps",
+        "Deployment",
+        body,
+        FieldValidation::Warn,
+        expect![[
+            r#"{"apiVersion":"apps/v1","kind":"Deployment","spec":{"replicas":2,"template":{"spec":{"containers":[{"name":"a"}]}}}} ["unknown field \"spec.foo\"", "duplicate field \"spec.replicas\"", "unknown field \"spec.template.spec.containers[0].Image\""]"#
+        ]],
+    );
+    check(
+        "apps",
+        "Deployment",
+        body,
+        FieldValidation::Ignore,
+        expect![[
+            r#"{"apiVersion":"apps/v1","kind":"Deployment","spec":{"replicas":2,"template":{"spec":{"containers":[{"name":"a"}]}}}}"#
+        ]],
+    );
+}
+
+#[test]
+fn wrong_types() {
+    let strict = FieldValidation::Strict;
+    check(
+        "apps",
+        "Deployment",
+        r#"{"spec":{"replicas":"x"}}"#,
+        strict,
+        expect![[
+            r#"400 Deployment in version "v1" cannot be handled as a Deployment: json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"#
+        ]],
+    );
+    check(
+        "apps",
+        "Deployment",
+        r#"{"spec":{"replicas":1.5}}"#,
+        strict,
+        expect![[
+            r#"400 Deployment in version "v1" cannot be handled as a Deployment: json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32"#
+        ]],
+    );
+    check(
+        "apps",
+        "Deployment",
+        r#"{"spec":{"replicas":3000000000}}"#,
+        strict,
+        expect![[
+            r#"400 Deployment in version "v1" cannot be handled as a Deployment: json: cannot unmarshal number 3000000000 into Go struct field DeploymentSpec.spec.replicas of type int32"#
+        ]],
+    );
+    check(
+        "",
+        "Pod",
+        r#"{"metadata":{"labels":{"a":1}}}"#,
+        strict,
+        expect![[
+            r#"400 Pod in version "v1" cannot be handled as a Pod: json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"#
+        ]],
+    );
+    check(
+        "",
+        "Pod",
+        r#"{"spec":{"containers":{}}}"#,
+        strict,
+        expect![[
+            r#"400 Pod in version "v1" cannot be handled as a Pod: json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container"#
+        ]],
+    );
+    check(
+        "",
+        "Pod",
+        r#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}"#,
+        strict,
+        expect![[
+            r#"400 Pod in version "v1" cannot be handled as a Pod: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"#
+        ]],
+    );
+    check(
+        "",
+        "Secret",
+        r#"{"data":{"a":"$"}}"#,
+        strict,
+        expect![[
+            r#"400 Secret in version "v1" cannot be handled as a Secret: illegal base64 data at input byte 0"#
+        ]],
+    );
+    check(
+        "",
+        "Pod",
+        r#"{"kind":"Service"}"#,
+        strict,
+        expect![[
+            r#"400 Service in version "v1" cannot be handled as a Pod: the kind in the data (Service) does not match the expected kind (Pod)"#
+        ]],
+    );
+    check(
+        "",
+        "Pod",
+        r#"{"apiVersion":"v2"}"#,
+        strict,
+        expect![[r#"400 the API version in the data (v2) does not match the expected API version (v1)"#]],
+    );
+    check(
+        "",
+        "Pod",
+        r#"[]"#,
+        strict,
+        expect![[
+            r#"400 couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#
+        ]],
+    );
+    check(
+        "",
+        "Pod",
+        r#"{"a"}"#,
+        strict,
+        expect![
+            "400 the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: expected `:` at line 1 column 5"
+        ],
+    );
+}
+
+#[test]
+fn canonical_forms_and_absences() {
+    let body = r#"{"metadata":{"name":"a","labels":{},"namespace":"","creationTimestamp":null},
+        "spec":{"containers":[{"name":"c","env":[null,{"name":"E","value":""}],"resources":{"limits":{"cpu":0.5,"memory":"1024Mi"}},
+        "securityContext":{}}],"volumes":[{"name":"v","emptyDir":{}}],"nodeSelector":null}}"#;
+    check(
+        "",
+        "Pod",
+        body,
+        FieldValidation::Strict,
+        expect![[
+            r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"env":[{},{"name":"E"}],"name":"c","resources":{"limits":{"cpu":"500m","memory":"1Gi"}},"securityContext":{}}],"volumes":[{"emptyDir":{},"name":"v"}]}}"#
+        ]],
+    );
+    let yaml = "metadata:\n  name: a\n  annotations: {x: 'yes', y: \"1\", 8080: z}\ndata:\n  k: |\n    line\n  n: '5'\n";
+    check(
+        "",
+        "ConfigMap",
+        yaml,
+        FieldValidation::Strict,
+        expect![[
+            r#"{"apiVersion":"v1","data":{"n":"5","k":"line\n"},"kind":"ConfigMap","metadata":{"annotations":{"y":"1","x":"yes"},"name":"a"}}"#
+        ]],
+    );
+    check(
+        "coordination.k8s.io",
+        "Lease",
+        r#"{"spec":{"renewTime":"2026-01-02T03:04:05Z"}}"#,
+        FieldValidation::Strict,
+        expect![[
+            r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","spec":{"renewTime":"2026-01-02T03:04:05.000000Z"}}"#
+        ]],
+    );
+}
+
+#[test]
+fn depth_is_bounded() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(parse_json(deep.as_bytes()).is_err());
+    assert!(parse_yaml(deep.as_bytes()).is_err());
+}
