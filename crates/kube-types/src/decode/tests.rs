@@ -169,7 +169,7 @@ fn canonical_forms_and_absences() {
         yaml,
         FieldValidation::Strict,
         expect![[
-            r#"{"apiVersion":"v1","data":{"n":"5","k":"line\n"},"kind":"ConfigMap","metadata":{"annotations":{"y":"1","x":"yes"},"name":"a"}}"#
+            r#"{"apiVersion":"v1","data":{"k":"line\n","n":"5"},"kind":"ConfigMap","metadata":{"annotations":{"8080":"z","x":"yes","y":"1"},"name":"a"}}"#
         ]],
     );
     check(
