@@ -16,6 +16,7 @@ pub mod error;
 pub mod frame;
 mod generated;
 pub mod internal;
+pub mod record;
 
 pub use api::ApiKey;
 pub use codec::{DecodeError, EncodeError, Encoder, Message, Reader, Wire};

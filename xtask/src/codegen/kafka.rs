@@ -32,8 +32,13 @@ const JARS: [&str; 5] = [
     "kafka-share-coordinator",
     "kafka-storage",
 ];
-/// Needed by the Java programs only, so that the client library loads.
-const SLF4J: &str = "org.slf4j:slf4j-api:1.7.36";
+/// Needed by the Java programs only: the client library's own dependencies, in the versions its POM names.
+const LIBRARIES: [&str; 4] = [
+    "org.slf4j:slf4j-api:1.7.36",
+    "com.github.luben:zstd-jni:1.5.6-10",
+    "at.yawk.lz4:lz4-java:1.10.2",
+    "org.xerial.snappy:snappy-java:1.1.10.7",
+];
 /// Messages of the type `data` and of `kafka-storage` that a broker reads or writes.
 const DATA: [&str; 7] = [
     "ConsumerProtocolSubscription",
@@ -107,7 +112,7 @@ fn fetch(work: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(&dir)?;
     let mut artifacts: Vec<String> =
         JARS.iter().map(|name| format!("org.apache.kafka:{name}:{VERSION}")).collect();
-    artifacts.push(SLF4J.into());
+    artifacts.extend(LIBRARIES.map(String::from));
     artifacts.iter().map(|artifact| fetch_one(&dir, artifact)).collect()
 }
 
