@@ -10,7 +10,7 @@
 //!
 //! A [`Log`] is generic over a [`Framing`], which says how long the frame at a position is, which offsets it
 //! holds and whether its checksum is right. [`kafka::KafkaBatch`] frames the broker's partitions (files are byte for
-//! byte Kafka's). Offsets only grow along a log and a frame is never split over two segments.
+//! byte Kafka's), [`wal::WalFrame`] the store's write-ahead log. Offsets only grow along a log and a frame is never split over two segments.
 //!
 //! Deliberately absent: topics, consensus, tokio. Everything here blocks; `append` and `read` are short (page cache),
 //! `flush` is not and belongs on the flusher's thread.
@@ -21,6 +21,7 @@ pub mod index;
 pub mod kafka;
 mod log;
 mod scan;
+pub mod wal;
 
 use std::io;
 use std::path::PathBuf;

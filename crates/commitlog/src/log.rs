@@ -884,6 +884,10 @@ impl<F: Framing> Opening<'_, F> {
         }
         if scanned.torn {
             self.recovery.cut_bytes += len - scanned.end;
+        }
+        // Zero fill goes too: a crash may have kept a later frame behind a lost one, which must not come back when the
+        // gap is written again.
+        if len > scanned.end {
             file.set_len(scanned.end).and_then(|()| file.sync_all()).map_err(|e| Error::io(&path, e))?;
         }
         let first_timestamp_ms = first_timestamp::<F>(&*file, scanned.end);
