@@ -142,7 +142,7 @@ mod tests {
         let bytes = frame(5, b"hi");
         let shown: Vec<String> = bytes.iter().map(|b| format!("{b:02x}")).collect();
         expect_test::expect![
-            "00000026 bb3ea9bb 01000000 0000000000000002 0000000000000003 0000000000000005 6869"
+            "00000026 0930e40d 01000000 0000000000000002 0000000000000003 0000000000000005 6869"
         ]
         .assert_eq(&format!(
             "{} {} {} {} {} {} {}",
