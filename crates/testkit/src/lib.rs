@@ -1,6 +1,9 @@
-//! What tests stand on: a store in memory, a contract suite for stores, simulated time and storage.
+//! What tests stand on: a store in memory, a contract suite for stores, simulated time and storage, and hosts of
+//! a test's own (network and mount namespaces without an uplink).
 
+pub mod host;
 mod mem_store;
 pub mod store_contract;
 
+pub use host::{Host, Namespace, can_isolate};
 pub use mem_store::MemStore;
