@@ -171,10 +171,11 @@ fn hard_link<R: Read>(member: &tar::Entry<'_, R>, root: &Path, target: &Path) ->
 fn set_attributes<R: Read>(member: &mut tar::Entry<'_, R>, target: &Path) -> Result<(), ImageError> {
     let failed = |error| ImageError::io(target)(error);
     let header = member.header();
-    let (uid, gid) = (header.uid().map_err(failed)? as u32, header.gid().map_err(failed)? as u32);
+    // Some writers leave numbers empty: they mean 0.
+    let (uid, gid) = (header.uid().unwrap_or(0) as u32, header.gid().unwrap_or(0) as u32);
     lchown(target, Some(uid), Some(gid)).map_err(failed)?;
     let (kind, mode, mtime) =
-        (header.entry_type(), header.mode().map_err(failed)?, header.mtime().unwrap_or(0));
+        (header.entry_type(), header.mode().unwrap_or(0o644), header.mtime().unwrap_or(0));
     if kind != tar::EntryType::Symlink {
         // After the owner: a change of owner clears the set-user-id bit.
         fs::set_permissions(target, fs::Permissions::from_mode(mode & 0o7777)).map_err(failed)?;

@@ -6,10 +6,12 @@
 use super::create::{self, Stdio};
 use super::protocol::{CONFIG_FILE, ExecConfig, ShimConfig};
 use super::{pump, sys};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Exit code when the process could not be started; the text is in the error file.
 const NOT_STARTED: i32 = 126;
@@ -40,24 +42,48 @@ fn run(dir: &Path, file: &Path, config: &ExecConfig) -> Result<i32, String> {
     sys::ignore_sigpipe();
     let process = file.with_extension("process");
     std::fs::write(&process, config.process.to_string()).map_err(text)?;
-    let result = if config.tty { with_terminal(&shim, &process) } else { plain(&shim, &process) };
+    let result =
+        if config.tty { with_terminal(&shim, &process) } else { plain(&shim, &process, config.timeout_ms) };
     let _ = std::fs::remove_file(&process);
     result
 }
 
-fn plain(shim: &ShimConfig, process: &Path) -> Result<i32, String> {
+fn plain(shim: &ShimConfig, process: &Path, timeout_ms: u64) -> Result<i32, String> {
     let copy = |fd: io::Result<OwnedFd>| fd.map_err(|error| error.to_string());
     let stdio = Stdio {
         stdin: copy(io::stdin().as_fd().try_clone_to_owned())?,
         stdout: copy(io::stdout().as_fd().try_clone_to_owned())?,
         stderr: copy(io::stderr().as_fd().try_clone_to_owned())?,
     };
+    let children = sys::child_signals().map_err(|error| error.to_string())?;
     let pid = create::join(shim, process, Some(stdio), Path::new(""))?;
     // The streams now belong to the process: their ends must be seen when it closes them.
     for standard in 0..3 {
         sys::to_dev_null(standard);
     }
-    Ok(sys::decode_status(sys::wait_for(pid)).0)
+    Ok(sys::decode_status(wait_at_most(&children, pid, timeout_ms)).0)
+}
+
+/// Waits for the process and kills it when its time is over.
+fn wait_at_most(children: &OwnedFd, pid: i32, timeout_ms: u64) -> i32 {
+    let end = (timeout_ms > 0).then(|| Instant::now() + Duration::from_millis(timeout_ms));
+    loop {
+        while let Some((ended, status)) = sys::reap() {
+            if ended == pid {
+                return status;
+            }
+        }
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            return sys::wait_for(pid);
+        }
+        let timeout =
+            left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+        let _ = poll(&mut [PollFd::new(children.as_fd(), PollFlags::POLLIN)], timeout);
+        let _ = sys::read_now(children.as_fd(), &mut [0u8; 1024]);
+    }
 }
 
 fn with_terminal(shim: &ShimConfig, process: &Path) -> Result<i32, String> {

@@ -23,6 +23,8 @@ mod run;
 mod sandbox;
 mod sys;
 
+pub(crate) use sys::start_time;
+
 use std::ffi::OsString;
 use std::path::Path;
 

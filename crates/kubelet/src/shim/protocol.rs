@@ -109,6 +109,8 @@ pub struct ExecConfig {
     pub process: serde_json::Value,
     /// Allocate a terminal; the helper's stderr is then the channel of [`Resize`] lines.
     pub tty: bool,
+    /// The process is killed after this time, ms; 0 for never.
+    pub timeout_ms: u64,
     /// Written by the helper when the process cannot be started.
     pub error_path: PathBuf,
 }
