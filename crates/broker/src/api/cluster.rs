@@ -1,0 +1,74 @@
+//! DescribeCluster and DescribeLogDirs.
+
+use std::collections::BTreeSet;
+
+use kafka_wire::ErrorCode;
+use kafka_wire::messages::describe_cluster_response::DescribeClusterBroker;
+use kafka_wire::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use kafka_wire::messages::{
+    DescribeClusterRequest, DescribeClusterResponse, DescribeLogDirsRequest, DescribeLogDirsResponse,
+};
+
+use super::Connection;
+
+/// Asks for brokers; 2 would ask for controllers, which have no listener here.
+const BROKERS: i8 = 1;
+
+/// Answers DescribeCluster (KIP-700, KIP-919).
+pub(crate) fn describe(c: &Connection, request: &DescribeClusterRequest) -> DescribeClusterResponse {
+    if request.endpoint_type != BROKERS {
+        return DescribeClusterResponse {
+            error_code: ErrorCode::MismatchedEndpointType.code(),
+            error_message: Some("The request was sent to an endpoint of the wrong type.".to_owned()),
+            endpoint_type: request.endpoint_type,
+            ..Default::default()
+        };
+    }
+    let (host, port) = c.endpoint();
+    DescribeClusterResponse {
+        cluster_id: c.broker.cluster_id.clone(),
+        controller_id: c.broker.broker_id,
+        brokers: vec![DescribeClusterBroker {
+            broker_id: c.broker.broker_id,
+            host,
+            port,
+            rack: None,
+            is_fenced: false,
+        }],
+        ..Default::default()
+    }
+}
+
+/// Answers DescribeLogDirs: the one directory and the sizes of partitions in it.
+pub(crate) fn log_dirs(c: &Connection, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+    let wanted: Option<BTreeSet<(String, i32)>> = request.topics.map(|topics| {
+        let pairs = |t: kafka_wire::messages::describe_log_dirs_request::DescribableLogDirTopic| {
+            t.partitions.into_iter().map(move |partition| (t.topic.clone(), partition)).collect::<Vec<_>>()
+        };
+        topics.into_iter().flat_map(pairs).collect()
+    });
+    let mut topics = Vec::new();
+    for topic in c.broker.catalog.snapshot().by_name.values() {
+        let asked =
+            |index| wanted.as_ref().is_none_or(|wanted| wanted.contains(&(topic.name.to_string(), index)));
+        let partitions: Vec<_> = topic
+            .partitions
+            .iter()
+            .filter(|partition| asked(partition.index))
+            .map(|partition| DescribeLogDirsPartition {
+                partition_index: partition.index,
+                partition_size: partition.log().log().bytes() as i64,
+                offset_lag: 0,
+                is_future_key: false,
+            })
+            .collect();
+        if !partitions.is_empty() {
+            topics.push(DescribeLogDirsTopic { name: topic.name.to_string(), partitions });
+        }
+    }
+    let log_dir = c.broker.catalog.root.dir.display().to_string();
+    let result = DescribeLogDirsResult { log_dir, topics, ..Default::default() };
+    DescribeLogDirsResponse { results: vec![result], ..Default::default() }
+}

@@ -1,0 +1,171 @@
+//! Metadata and DescribeTopicPartitions: who leads what; unknown topics are made on the way when allowed.
+
+use std::sync::Arc;
+
+use kafka_wire::messages::describe_topic_partitions_response::{
+    Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+use kafka_wire::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_wire::messages::{
+    DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, MetadataRequest, MetadataResponse,
+};
+use kafka_wire::{ErrorCode, Uuid};
+
+use super::{Connection, topics};
+use crate::catalog::Topic;
+use crate::names;
+
+/// The most partitions DescribeTopicPartitions returns at a time (`max.request.partition.size.limit`).
+const DESCRIBED_MAX: usize = 2000;
+
+/// Answers Metadata.
+pub(crate) async fn handle(c: &Connection, request: MetadataRequest, version: i16) -> MetadataResponse {
+    let (host, port) = c.endpoint();
+    let broker = MetadataResponseBroker { node_id: c.broker.broker_id, host, port, rack: None };
+    // Version 0 has no null: an empty list means all.
+    let wanted = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    let mut topics = Vec::new();
+    match wanted {
+        None => {
+            topics.extend(c.broker.catalog.snapshot().by_name.values().map(|topic| describe(c, topic)));
+        }
+        Some(wanted) => {
+            for one in wanted {
+                topics.push(one_topic(c, one.name, one.topic_id, request.allow_auto_topic_creation).await);
+            }
+        }
+    }
+    MetadataResponse {
+        brokers: vec![broker],
+        cluster_id: Some(c.broker.cluster_id.clone()),
+        controller_id: c.broker.broker_id,
+        topics,
+        ..Default::default()
+    }
+}
+
+async fn one_topic(c: &Connection, name: Option<String>, id: Uuid, create: bool) -> MetadataResponseTopic {
+    let refused = |code: ErrorCode, name: Option<String>, topic_id| {
+        let is_internal = name.as_deref().is_some_and(names::is_internal);
+        MetadataResponseTopic { error_code: code.code(), name, topic_id, is_internal, ..Default::default() }
+    };
+    let Some(name) = name else {
+        return match c.broker.catalog.topic_by_id(&id) {
+            Some(topic) => describe(c, &topic),
+            None => refused(ErrorCode::UnknownTopicId, None, id),
+        };
+    };
+    if let Some(topic) = c.broker.catalog.topic(&name) {
+        return describe(c, &topic);
+    }
+    if names::check(&name).is_err() {
+        return refused(ErrorCode::InvalidTopicException, Some(name), id);
+    }
+    if !create || !c.broker.server.is("auto.create.topics.enable") {
+        return refused(ErrorCode::UnknownTopicOrPartition, Some(name), id);
+    }
+    match topics::create_automatically(&c.broker, &name).await {
+        Ok(topic) => describe(c, &topic),
+        Err(refusal) => {
+            tracing::warn!(topic = name, error = refusal.text, "topic not made automatically");
+            refused(refusal.code, Some(name), id)
+        }
+    }
+}
+
+fn describe(c: &Connection, topic: &Arc<Topic>) -> MetadataResponseTopic {
+    let partitions = topic.partitions.iter().map(|partition| MetadataResponsePartition {
+        error_code: 0,
+        partition_index: partition.index,
+        leader_id: c.broker.broker_id,
+        leader_epoch: partition.leader_epoch(),
+        replica_nodes: vec![c.broker.broker_id],
+        isr_nodes: vec![c.broker.broker_id],
+        offline_replicas: Vec::new(),
+    });
+    MetadataResponseTopic {
+        error_code: 0,
+        name: Some(topic.name.to_string()),
+        topic_id: topic.record.id,
+        is_internal: topic.is_internal(),
+        partitions: partitions.collect(),
+        ..Default::default()
+    }
+}
+
+/// Answers DescribeTopicPartitions (KIP-966): topics in order of name, from the cursor on, a bounded number of partitions.
+pub(crate) fn describe_partitions(
+    c: &Connection,
+    request: DescribeTopicPartitionsRequest,
+) -> DescribeTopicPartitionsResponse {
+    let snapshot = c.broker.catalog.snapshot();
+    let all = request.topics.is_empty();
+    let mut wanted: Vec<String> = request.topics.into_iter().map(|topic| topic.name).collect();
+    if all {
+        wanted = snapshot.by_name.keys().map(ToString::to_string).collect();
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    let from = request.cursor.map(|cursor| (cursor.topic_name, cursor.partition_index.max(0)));
+    let mut room = (request.response_partition_limit.max(1) as usize).min(DESCRIBED_MAX);
+    let mut response = DescribeTopicPartitionsResponse::default();
+    for name in wanted {
+        let first = match &from {
+            Some((topic, _)) if name < *topic => continue,
+            Some((topic, partition)) if name == *topic => *partition,
+            _ => 0,
+        };
+        if room == 0 {
+            response.next_cursor = Some(Cursor { topic_name: name, partition_index: first });
+            break;
+        }
+        let Some(topic) = snapshot.by_name.get(&*name) else {
+            response.topics.push(unknown(name));
+            continue;
+        };
+        let partitions: Vec<_> = topic.partitions.iter().skip(first as usize).take(room).collect();
+        room -= partitions.len();
+        let next = first + partitions.len() as i32;
+        response.topics.push(described(c, topic, partitions.iter().map(|p| (p.index, p.leader_epoch()))));
+        if next < topic.partitions.len() as i32 {
+            response.next_cursor = Some(Cursor { topic_name: name, partition_index: next });
+            break;
+        }
+    }
+    response
+}
+
+fn unknown(name: String) -> DescribeTopicPartitionsResponseTopic {
+    let legal = names::check(&name).is_ok();
+    let code = if legal { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::InvalidTopicException };
+    DescribeTopicPartitionsResponseTopic { error_code: code.code(), name: Some(name), ..Default::default() }
+}
+
+fn described(
+    c: &Connection,
+    topic: &Topic,
+    partitions: impl Iterator<Item = (i32, i32)>,
+) -> DescribeTopicPartitionsResponseTopic {
+    let partitions =
+        partitions.map(|(partition_index, leader_epoch)| DescribeTopicPartitionsResponsePartition {
+            error_code: 0,
+            partition_index,
+            leader_id: c.broker.broker_id,
+            leader_epoch,
+            replica_nodes: vec![c.broker.broker_id],
+            isr_nodes: vec![c.broker.broker_id],
+            eligible_leader_replicas: Some(Vec::new()),
+            last_known_elr: Some(Vec::new()),
+            offline_replicas: Vec::new(),
+        });
+    DescribeTopicPartitionsResponseTopic {
+        error_code: 0,
+        name: Some(topic.name.to_string()),
+        topic_id: topic.record.id,
+        is_internal: topic.is_internal(),
+        partitions: partitions.collect(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,234 @@
+//! From frames to answers: which keys are served, and who serves them.
+
+mod cluster;
+mod configs;
+mod fetch;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod producer_ids;
+mod records;
+mod topics;
+mod versions;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use base::task::Tasks;
+use bytes::Bytes;
+use kafka_wire::frame::{self, RequestHead};
+use kafka_wire::messages as m;
+use kafka_wire::{ApiKey, ErrorCode, Message, Reader};
+use store_api::Store;
+
+use crate::catalog::{Catalog, Topic};
+use crate::config::Server;
+use crate::door::{Close, Peer, Reply};
+use crate::partition::Partition;
+use crate::{Options, config};
+
+pub(crate) use producer_ids::ProducerIds;
+
+/// What all connections share.
+pub(crate) struct Broker {
+    pub catalog: Arc<Catalog>,
+    pub server: Arc<Server>,
+    pub cluster_id: String,
+    pub broker_id: i32,
+    /// Connections open now.
+    pub connections: Arc<AtomicUsize>,
+    /// Ends when the broker stops serving.
+    pub tasks: Tasks,
+    advertised: Vec<Option<(String, u16)>>,
+    producer_ids: ProducerIds,
+}
+
+impl Broker {
+    pub(crate) fn new(
+        options: &Options,
+        cluster_id: String,
+        catalog: Arc<Catalog>,
+        server: Arc<Server>,
+        store: Arc<dyn Store>,
+        tasks: Tasks,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            catalog,
+            server,
+            cluster_id,
+            broker_id: options.broker_id,
+            connections: Arc::default(),
+            tasks,
+            advertised: options.advertised.clone(),
+            producer_ids: ProducerIds::new(store),
+        })
+    }
+
+    /// The wall clock, milliseconds.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.catalog.root.clock.unix_ms()
+    }
+}
+
+/// A connection, as handlers see it.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub broker: Arc<Broker>,
+    pub peer: Arc<Peer>,
+}
+
+impl Connection {
+    /// Where this client reaches the broker: what is advertised for the listener, else the address it dialled.
+    pub(crate) fn endpoint(&self) -> (String, i32) {
+        match self.broker.advertised.get(self.peer.listener).cloned().flatten() {
+            Some((host, port)) => (host, i32::from(port)),
+            None => (self.peer.local.ip().to_canonical().to_string(), i32::from(self.peer.local.port())),
+        }
+    }
+}
+
+/// Every key that is served. ApiVersions announces these, in the ranges of Kafka 4.3.
+pub(crate) const SERVED: &[ApiKey] = &[
+    ApiKey::Produce,
+    ApiKey::Fetch,
+    ApiKey::ListOffsets,
+    ApiKey::Metadata,
+    ApiKey::ApiVersions,
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::DeleteRecords,
+    ApiKey::InitProducerId,
+    ApiKey::OffsetForLeaderEpoch,
+    ApiKey::DescribeConfigs,
+    ApiKey::AlterConfigs,
+    ApiKey::DescribeLogDirs,
+    ApiKey::CreatePartitions,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::DescribeCluster,
+    ApiKey::ListConfigResources,
+    ApiKey::DescribeTopicPartitions,
+];
+
+/// Serves one request. Whatever it is malformed in, or a key or version nobody announced, closes the connection, as Kafka
+/// does; only an unknown version of ApiVersions is answered (in version 0, so that any client can read it).
+pub(crate) async fn dispatch(connection: &Connection, frame: Bytes) -> Result<Reply, Close> {
+    let (head, mut body) = RequestHead::read(&frame)?;
+    drop(frame);
+    let known = ApiKey::from_i16(head.key).filter(|key| SERVED.contains(key));
+    let Some(key) = known else { return Err(Close::Refused(format!("unknown key {}", head.key))) };
+    let (versions, v) = (key.versions(), head.version);
+    if v < versions.min || v > versions.stable_max {
+        if key == ApiKey::ApiVersions {
+            return now(&RequestHead { version: 0, ..head }, &versions::unsupported());
+        }
+        return Err(Close::Refused(format!("unsupported version {v} of {}", key.name())));
+    }
+    tracing::trace!(key = key.name(), version = v, remote = %connection.peer.remote, "request");
+    serve(connection, key, head, &mut body).await
+}
+
+async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader) -> Result<Reply, Close> {
+    let v = head.version;
+    match key {
+        ApiKey::Produce => {
+            let request = m::ProduceRequest::read(body, v)?;
+            // The records are then the only holders of the frame and can be changed where they lie.
+            *body = Reader::new(Bytes::new());
+            produce::handle(c, head, request)
+        }
+        ApiKey::Fetch => Ok(fetch::handle(c, head, m::FetchRequest::read(body, v)?)),
+        ApiKey::ListOffsets => now(&head, &list_offsets::handle(c, m::ListOffsetsRequest::read(body, v)?)),
+        ApiKey::Metadata => now(&head, &metadata::handle(c, m::MetadataRequest::read(body, v)?, v).await),
+        ApiKey::ApiVersions => now(&head, &versions::handle(m::ApiVersionsRequest::read(body, v)?, v)),
+        ApiKey::CreateTopics => now(&head, &topics::create(c, m::CreateTopicsRequest::read(body, v)?).await),
+        ApiKey::DeleteTopics => {
+            now(&head, &topics::delete(c, m::DeleteTopicsRequest::read(body, v)?, v).await)
+        }
+        ApiKey::DeleteRecords => {
+            now(&head, &records::delete(c, m::DeleteRecordsRequest::read(body, v)?).await)
+        }
+        ApiKey::InitProducerId => {
+            now(&head, &producer_ids::handle(c, m::InitProducerIdRequest::read(body, v)?).await)
+        }
+        ApiKey::OffsetForLeaderEpoch => {
+            now(&head, &list_offsets::epochs(c, m::OffsetForLeaderEpochRequest::read(body, v)?))
+        }
+        ApiKey::DescribeConfigs => {
+            now(&head, &configs::describe(c, m::DescribeConfigsRequest::read(body, v)?))
+        }
+        ApiKey::AlterConfigs => {
+            now(&head, &configs::replace(c, m::AlterConfigsRequest::read(body, v)?).await)
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            now(&head, &configs::alter(c, m::IncrementalAlterConfigsRequest::read(body, v)?).await)
+        }
+        ApiKey::ListConfigResources => {
+            now(&head, &configs::list(c, m::ListConfigResourcesRequest::read(body, v)?, v))
+        }
+        ApiKey::DescribeLogDirs => {
+            now(&head, &cluster::log_dirs(c, m::DescribeLogDirsRequest::read(body, v)?))
+        }
+        ApiKey::CreatePartitions => {
+            now(&head, &topics::create_partitions(c, m::CreatePartitionsRequest::read(body, v)?).await)
+        }
+        ApiKey::DescribeCluster => {
+            now(&head, &cluster::describe(c, &m::DescribeClusterRequest::read(body, v)?))
+        }
+        ApiKey::DescribeTopicPartitions => {
+            now(&head, &metadata::describe_partitions(c, m::DescribeTopicPartitionsRequest::read(body, v)?))
+        }
+        other => Err(Close::Refused(format!("{} is not served", other.name()))),
+    }
+}
+
+/// An answer that is ready.
+fn now<M: Message>(head: &RequestHead, message: &M) -> Result<Reply, Close> {
+    Ok(Reply::Now(frame::response(head.correlation_id, head.version, message)?))
+}
+
+/// An answer's frame, for futures that have nobody to tell why it cannot be written.
+fn chunks<M: Message>(head: &RequestHead, message: &M) -> Option<Vec<Bytes>> {
+    let written = frame::response(head.correlation_id, head.version, message);
+    written.inspect_err(|error| tracing::error!(%error, message = M::NAME, "unwritable reply")).ok()
+}
+
+/// The partition, or the code that says why not.
+fn find(topic: Option<&Arc<Topic>>, index: i32, missing: ErrorCode) -> Result<Arc<Partition>, ErrorCode> {
+    let topic = topic.ok_or(missing)?;
+    topic.partition(index).cloned().ok_or(ErrorCode::UnknownTopicOrPartition)
+}
+
+/// Compares the leader epoch a client knows with the partition's (KIP-320); -1 knows none.
+fn check_epoch(partition: &Partition, known: i32) -> Result<(), ErrorCode> {
+    match known.cmp(&partition.leader_epoch()) {
+        _ if known < 0 => Ok(()),
+        std::cmp::Ordering::Less => Err(ErrorCode::FencedLeaderEpoch),
+        std::cmp::Ordering::Greater => Err(ErrorCode::UnknownLeaderEpoch),
+        std::cmp::Ordering::Equal => Ok(()),
+    }
+}
+
+/// A topic's validation rules for batches.
+fn rules(topic: &Topic) -> kafka_wire::record::Rules {
+    kafka_wire::record::Rules {
+        keys_required: topic.settings.compacted,
+        log_append_time: topic.settings.log_append_time,
+        timestamp_before_max_ms: topic.settings.timestamp_before_max_ms,
+        timestamp_after_max_ms: topic.settings.timestamp_after_max_ms,
+        ..Default::default()
+    }
+}
+
+/// The value of a configuration as DescribeConfigs and CreateTopics tell it, with its source.
+fn config_source(server: &Server, own: &config::Values, def: &config::Def) -> i8 {
+    const DYNAMIC_TOPIC: i8 = 1;
+    const STATIC_BROKER: i8 = 4;
+    const DEFAULT: i8 = 5;
+    if own.contains_key(def.name) {
+        DYNAMIC_TOPIC
+    } else if server.given(def.synonym).is_some() {
+        STATIC_BROKER
+    } else {
+        DEFAULT
+    }
+}

@@ -1,0 +1,273 @@
+//! CreateTopics, DeleteTopics, CreatePartitions, and topics made on the way.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kafka_wire::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_wire::messages::create_partitions_response::CreatePartitionsTopicResult;
+use kafka_wire::messages::create_topics_request::CreatableTopic;
+use kafka_wire::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use kafka_wire::messages::delete_topics_request::DeleteTopicState;
+use kafka_wire::messages::delete_topics_response::DeletableTopicResult;
+use kafka_wire::messages::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse,
+};
+use kafka_wire::{ErrorCode, Uuid};
+
+use super::{Broker, Connection, config_source};
+use crate::catalog::{PARTITIONS_MAX, Refusal, Topic, TopicRecord};
+use crate::config::{self, Values};
+use crate::names;
+
+/// Makes a topic that a client asked for without having made it, with the broker's defaults.
+pub(crate) async fn create_automatically(broker: &Broker, name: &str) -> Result<Arc<Topic>, Refusal> {
+    let internal = name == names::OFFSETS;
+    let key = if internal { "offsets.topic.num.partitions" } else { "num.partitions" };
+    let partitions = broker.server.number(key) as i32;
+    check_new(broker, name, partitions)?;
+    match broker.catalog.create(name, partitions, Values::new()).await {
+        // Somebody else was faster: theirs will do, once it is here.
+        Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => broker
+            .catalog
+            .topic(name)
+            .ok_or_else(|| Refusal::new(ErrorCode::LeaderNotAvailable, refusal.text)),
+        made => made,
+    }
+}
+
+fn check_new(broker: &Broker, name: &str, partitions: i32) -> Result<(), Refusal> {
+    names::check(name).map_err(|text| Refusal::new(ErrorCode::InvalidTopicException, text))?;
+    let snapshot = broker.catalog.snapshot();
+    if snapshot.by_name.contains_key(name) {
+        let text = format!("Topic '{name}' already exists.");
+        return Err(Refusal::new(ErrorCode::TopicAlreadyExists, text));
+    }
+    if let Some(other) = snapshot.by_name.keys().find(|other| names::collide(other, name)) {
+        let text = format!("Topic '{name}' collides with existing topic: {other}");
+        return Err(Refusal::new(ErrorCode::InvalidTopicException, text));
+    }
+    if partitions < 1 {
+        let text = "Number of partitions must be larger than 0, or -1 to use the default value.";
+        return Err(Refusal::new(ErrorCode::InvalidPartitions, text));
+    }
+    if partitions > PARTITIONS_MAX {
+        let text = format!("Number of partitions must not be larger than {PARTITIONS_MAX}.");
+        return Err(Refusal::new(ErrorCode::InvalidPartitions, text));
+    }
+    Ok(())
+}
+
+/// Answers CreateTopics.
+pub(crate) async fn create(c: &Connection, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let mut names = BTreeSet::new();
+    let twice: BTreeSet<String> =
+        request.topics.iter().filter(|t| !names.insert(&t.name)).map(|t| t.name.clone()).collect();
+    let mut response = CreateTopicsResponse::default();
+    let mut answered = BTreeSet::new();
+    for wanted in request.topics {
+        if !answered.insert(wanted.name.clone()) {
+            continue;
+        }
+        let made = match twice.contains(&wanted.name) {
+            true => Err(Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
+            false => create_one(c, &wanted, request.validate_only).await,
+        };
+        response.topics.push(made.unwrap_or_else(|refusal| CreatableTopicResult {
+            name: wanted.name.clone(),
+            error_code: refusal.code.code(),
+            error_message: Some(refusal.text),
+            configs: Some(Vec::new()),
+            ..Default::default()
+        }));
+    }
+    response
+}
+
+async fn create_one(
+    c: &Connection,
+    wanted: &CreatableTopic,
+    validate_only: bool,
+) -> Result<CreatableTopicResult, Refusal> {
+    let broker = &c.broker;
+    let partitions = partitions_of(broker, wanted)?;
+    check_new(broker, &wanted.name, partitions)?;
+    let configs = configs_of(wanted)?;
+    let id = match validate_only {
+        true => Uuid::nil(),
+        false => broker.catalog.create(&wanted.name, partitions, configs.clone()).await?.record.id,
+    };
+    Ok(CreatableTopicResult {
+        name: wanted.name.clone(),
+        topic_id: id,
+        error_code: 0,
+        error_message: None,
+        topic_config_error_code: 0,
+        num_partitions: partitions,
+        replication_factor: 1,
+        configs: Some(told_configs(broker, &configs)),
+    })
+}
+
+/// The number of partitions asked for: by count, or by an assignment of replicas to brokers.
+fn partitions_of(broker: &Broker, wanted: &CreatableTopic) -> Result<i32, Refusal> {
+    if wanted.assignments.is_empty() {
+        if !matches!(wanted.replication_factor, -1 | 1) {
+            let factor = wanted.replication_factor;
+            let text = match factor {
+                ..1 => "Replication factor must be larger than 0, or -1 to use the default value.".to_owned(),
+                _ => format!(
+                    "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only 1 broker(s) are registered."
+                ),
+            };
+            return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, text));
+        }
+        let default = broker.server.number("num.partitions") as i32;
+        return Ok(if wanted.num_partitions == -1 { default } else { wanted.num_partitions });
+    }
+    if wanted.num_partitions != -1 || wanted.replication_factor != -1 {
+        let text = "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.";
+        return Err(Refusal::new(ErrorCode::InvalidRequest, text));
+    }
+    let indexes: BTreeSet<i32> = wanted.assignments.iter().map(|a| a.partition_index).collect();
+    let count = wanted.assignments.len();
+    if indexes.len() != count || indexes.into_iter().ne(0..count as i32) {
+        let text = "Partitions should be a consecutive 0-based integer sequence.";
+        return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
+    }
+    wanted.assignments.iter().try_for_each(|a| check_assignment(broker, &a.broker_ids))?;
+    Ok(count as i32)
+}
+
+fn check_assignment(broker: &Broker, brokers: &[i32]) -> Result<(), Refusal> {
+    if brokers == [broker.broker_id] {
+        return Ok(());
+    }
+    let text = format!(
+        "The manual partition assignment {brokers:?} is not this cluster's only broker, {}.",
+        broker.broker_id
+    );
+    Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text))
+}
+
+fn configs_of(wanted: &CreatableTopic) -> Result<Values, Refusal> {
+    let invalid = |text: String| Refusal::new(ErrorCode::InvalidConfig, text);
+    let mut configs = Values::new();
+    for config in &wanted.configs {
+        let Some(value) = &config.value else {
+            return Err(invalid(format!("Null value not supported for topic configs: {}", config.name)));
+        };
+        if configs.insert(config.name.clone(), value.clone()).is_some() {
+            return Err(Refusal::new(ErrorCode::InvalidRequest, format!("Duplicate config {}", config.name)));
+        }
+    }
+    config::check_topic(&configs).map_err(invalid)?;
+    Ok(configs)
+}
+
+fn told_configs(broker: &Broker, own: &Values) -> Vec<CreatableTopicConfigs> {
+    let tell = |def: &'static config::Def| CreatableTopicConfigs {
+        name: def.name.to_owned(),
+        value: Some(broker.server.topic_text(own, def.name).to_owned()),
+        read_only: false,
+        config_source: config_source(&broker.server, own, def),
+        is_sensitive: false,
+    };
+    config::TOPIC.iter().map(tell).collect()
+}
+
+/// Answers DeleteTopics.
+pub(crate) async fn delete(
+    c: &Connection,
+    request: DeleteTopicsRequest,
+    version: i16,
+) -> DeleteTopicsResponse {
+    let wanted = match version {
+        6.. => request.topics,
+        _ => {
+            let by_name = |name| DeleteTopicState { name: Some(name), topic_id: Uuid::nil() };
+            request.topic_names.into_iter().map(by_name).collect()
+        }
+    };
+    let mut response = DeleteTopicsResponse::default();
+    for one in wanted {
+        let topic = match &one.name {
+            Some(name) => c.broker.catalog.topic(name),
+            None => c.broker.catalog.topic_by_id(&one.topic_id),
+        };
+        let done = delete_one(c, &one, topic.as_ref()).await;
+        let name = topic.as_ref().map(|topic| topic.name.to_string()).or(one.name);
+        response.responses.push(DeletableTopicResult {
+            name,
+            topic_id: topic.map_or(one.topic_id, |topic| topic.record.id),
+            error_code: done.as_ref().err().map_or(0, |refusal| refusal.code.code()),
+            error_message: done.err().map(|refusal| refusal.text),
+        });
+    }
+    response
+}
+
+async fn delete_one(
+    c: &Connection,
+    wanted: &DeleteTopicState,
+    topic: Option<&Arc<Topic>>,
+) -> Result<(), Refusal> {
+    if !c.broker.server.is("delete.topic.enable") {
+        return Err(Refusal::new(
+            ErrorCode::TopicDeletionDisabled,
+            ErrorCode::TopicDeletionDisabled.message(),
+        ));
+    }
+    let code =
+        if wanted.name.is_some() { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::UnknownTopicId };
+    let topic = topic.ok_or_else(|| Refusal::new(code, code.message()))?;
+    c.broker.catalog.delete(topic).await
+}
+
+/// Answers CreatePartitions.
+pub(crate) async fn create_partitions(
+    c: &Connection,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
+    let mut response = CreatePartitionsResponse::default();
+    for wanted in request.topics {
+        let done = grow(c, &wanted, request.validate_only).await;
+        response.results.push(CreatePartitionsTopicResult {
+            name: wanted.name,
+            error_code: done.as_ref().err().map_or(0, |refusal| refusal.code.code()),
+            error_message: done.err().map(|refusal| refusal.text),
+        });
+    }
+    response
+}
+
+async fn grow(c: &Connection, wanted: &CreatePartitionsTopic, validate_only: bool) -> Result<(), Refusal> {
+    let unknown = ErrorCode::UnknownTopicOrPartition;
+    let topic =
+        c.broker.catalog.topic(&wanted.name).ok_or_else(|| Refusal::new(unknown, unknown.message()))?;
+    let (now, count) = (topic.record.partitions, wanted.count);
+    let invalid = |text: String| Err(Refusal::new(ErrorCode::InvalidPartitions, text));
+    if count == now {
+        return invalid(format!("Topic already has {now} partition(s)."));
+    }
+    if count < now {
+        return invalid(format!(
+            "The topic {} currently has {now} partition(s); {count} would not be an increase.",
+            wanted.name
+        ));
+    }
+    if count > PARTITIONS_MAX {
+        return invalid(format!("Number of partitions must not be larger than {PARTITIONS_MAX}."));
+    }
+    if let Some(assignments) = &wanted.assignments {
+        if assignments.len() as i32 != count - now {
+            let text = format!("{} assignments for {} new partition(s).", assignments.len(), count - now);
+            return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
+        }
+        assignments.iter().try_for_each(|a| check_assignment(&c.broker, &a.broker_ids))?;
+    }
+    if !validate_only {
+        c.broker.catalog.alter(&topic, TopicRecord { partitions: count, ..topic.record.clone() }).await?;
+    }
+    Ok(())
+}

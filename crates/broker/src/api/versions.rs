@@ -1,0 +1,61 @@
+//! ApiVersions: what is served, and the cluster's features (KIP-511, KIP-584).
+
+use kafka_wire::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use kafka_wire::{ApiKey, ErrorCode};
+
+use super::SERVED;
+
+/// metadata.version of Kafka 4.3 (4.3-IV0), and the first that 4.x brokers support (3.3-IV3).
+const METADATA_VERSION: (i16, i16) = (7, 30);
+
+/// Answers ApiVersions.
+pub(crate) fn handle(request: ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
+    let named = is_name(&request.client_software_name) && is_name(&request.client_software_version);
+    if version >= 3 && !named {
+        return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
+    }
+    let (least, most) = METADATA_VERSION;
+    let name = "metadata.version".to_owned();
+    let finalized =
+        FinalizedFeatureKey { name: name.clone(), max_version_level: most, min_version_level: most };
+    ApiVersionsResponse {
+        api_keys: SERVED.iter().map(|key| range(*key)).collect(),
+        supported_features: vec![SupportedFeatureKey { name, min_version: least, max_version: most }],
+        finalized_features_epoch: 0,
+        finalized_features: vec![finalized],
+        ..Default::default()
+    }
+}
+
+/// The answer to a version nobody knows: the range that is, in version 0.
+pub(crate) fn unsupported() -> ApiVersionsResponse {
+    let error_code = ErrorCode::UnsupportedVersion.code();
+    ApiVersionsResponse { error_code, api_keys: vec![range(ApiKey::ApiVersions)], ..Default::default() }
+}
+
+fn range(key: ApiKey) -> ApiVersion {
+    let versions = key.versions();
+    // librdkafka takes a missing version 0 of Produce for a broker without compression (ApiKeys.java, KAFKA-18659).
+    let min_version = if key == ApiKey::Produce { 0 } else { versions.min };
+    ApiVersion { api_key: key.number(), min_version, max_version: versions.stable_max }
+}
+
+/// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`
+fn is_name(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    name.chars().all(inner) && edge(name.chars().next()) && edge(name.chars().last())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn software_names() {
+        for (name, good) in
+            [("librdkafka", true), ("a-b.1", true), ("a", true), ("", false), ("-a", false), ("a b", false)]
+        {
+            assert_eq!(super::is_name(name), good, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! The topics: keys in the store, directories on disk, partitions in memory.
+//!
+//! ```text
+//! store  /ketch/kafka/topics/<name> = {"id":"<uuid>","partitions":3,"configs":{...}}
+//!   │ txn (create, alter, delete) ──reply──▶ apply at once ┐
+//!   └ watch ──────────────────────────────────────────────▶ apply (a revision already applied is skipped)
+//!                                                            └ open or retire partitions, publish a new Snapshot
+//! ```
+//! Requests read an immutable [`Snapshot`]; one lock serializes those who replace it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use commitlog::kafka::checkpoints::{self, Offsets};
+use commitlog::kafka::{PartitionLog, PartitionOptions, directory};
+use commitlog::{Offset, OpenFrom};
+use kafka_wire::{ErrorCode, Uuid};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use store_api::{Compare, Op, RangeRequest, Revision, Store, Txn};
+
+use crate::config::{Server, TopicSettings, Values};
+use crate::names;
+use crate::partition::Partition;
+use crate::root::Root;
+
+/// Prefix of the topics' keys.
+pub(crate) const TOPICS: &str = "/ketch/kafka/topics/";
+/// The most partitions of a topic; one directory and one open file each.
+pub(crate) const PARTITIONS_MAX: i32 = 10_000;
+
+/// A topic as the store holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TopicRecord {
+    #[serde(with = "names::uuid_text")]
+    pub id: Uuid,
+    pub partitions: i32,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub configs: Values,
+}
+
+/// A topic as requests see it.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub name: Arc<str>,
+    pub record: TopicRecord,
+    pub settings: TopicSettings,
+    pub partitions: Vec<Arc<Partition>>,
+    pub revision: Revision,
+}
+
+impl Topic {
+    /// The partition with this number.
+    pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
+    }
+
+    /// Whether the broker itself writes it.
+    pub(crate) fn is_internal(&self) -> bool {
+        names::is_internal(&self.name)
+    }
+}
+
+/// All topics at a moment.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Snapshot {
+    pub by_name: BTreeMap<Arc<str>, Arc<Topic>>,
+    pub by_id: HashMap<Uuid, Arc<Topic>>,
+}
+
+/// A refusal: the code and a text for people.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub code: ErrorCode,
+    pub text: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: ErrorCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+impl From<store_api::Error> for Refusal {
+    /// The cluster's metadata cannot be reached or is overloaded: clients try again.
+    fn from(error: store_api::Error) -> Self {
+        Self::new(ErrorCode::RequestTimedOut, error.to_string())
+    }
+}
+
+/// What was known of the logs when the broker last stopped.
+#[derive(Debug, Default)]
+pub(crate) struct LastStop {
+    pub clean: bool,
+    pub recovery_points: Offsets,
+    pub log_starts: Offsets,
+}
+
+/// The topics.
+pub(crate) struct Catalog {
+    pub root: Arc<Root>,
+    store: Arc<dyn Store>,
+    server: Arc<Server>,
+    snapshot: ArcSwap<Snapshot>,
+    applying: Mutex<LastStop>,
+}
+
+impl Catalog {
+    pub(crate) fn new(root: Arc<Root>, store: Arc<dyn Store>, server: Arc<Server>, last: LastStop) -> Self {
+        let snapshot = ArcSwap::default();
+        Self { root, store, server, snapshot, applying: Mutex::new(last) }
+    }
+
+    /// All topics now.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The topic with this name.
+    pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.snapshot.load().by_name.get(name).cloned()
+    }
+
+    /// The topic with this id.
+    pub(crate) fn topic_by_id(&self, id: &Uuid) -> Option<Arc<Topic>> {
+        self.snapshot.load().by_id.get(id).cloned()
+    }
+
+    /// Brings the catalog to what the store holds; the revision read.
+    pub(crate) async fn load(&self) -> Result<Revision, crate::Error> {
+        let found = self.store.range(RangeRequest::prefix(TOPICS)).await?;
+        let mut names = std::collections::BTreeSet::new();
+        for kv in &found.kvs {
+            let Some((name, record)) = decode(&kv.key, &kv.value) else { continue };
+            names.insert(name.clone());
+            self.apply(&name, record, kv.mod_revision).map_err(crate::Error::from)?;
+        }
+        for name in self.snapshot().by_name.keys().filter(|name| !names.contains(&***name)) {
+            self.apply_delete(name, found.revision);
+        }
+        Ok(found.revision)
+    }
+
+    /// After the first load: what was known of the last stop concerns no partition made from now on, and directories of
+    /// topics that are no more are put aside (Kafka's `-stray`) or, when half deleted, removed.
+    pub(crate) fn finish_boot(&self) -> io::Result<()> {
+        *self.applying.lock() = LastStop { clean: true, ..LastStop::default() };
+        let snapshot = self.snapshot();
+        for name in self.root.disk.list(&self.root.dir)? {
+            let path = self.root.dir.join(&name);
+            if name.ends_with("-delete") && name.contains('.') {
+                self.root.disk.remove_dir_all(&path)?;
+            } else if let Some((topic, index)) = directory::parse_partition_dir(&name) {
+                let known = snapshot.by_name.get(topic).is_some_and(|t| t.partition(index).is_some());
+                if !known && self.root.disk.exists(&path.join("partition.metadata")) {
+                    self.put_aside(&path, "stray")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames a partition's directory to `<name>.<32 digits>-<suffix>`.
+    fn put_aside(&self, path: &std::path::Path, suffix: &str) -> io::Result<PathBuf> {
+        let to = PathBuf::from(format!("{}.{}-{suffix}", path.display(), Uuid::new_v4().simple()));
+        self.root.disk.rename(path, &to)?;
+        Ok(to)
+    }
+
+    /// Follows the store until cancelled.
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        mut from: Revision,
+        stop: tokio_util::sync::CancellationToken,
+    ) -> Result<(), crate::Error> {
+        loop {
+            let request = store_api::WatchRequest {
+                range: store_api::KeyRange::prefix(TOPICS),
+                start_revision: Some(from.next()),
+                prev_kv: false,
+            };
+            let mut watch = self.store.watch(request).await?;
+            loop {
+                let message = tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    message = watch.messages.recv() => message,
+                };
+                match message {
+                    Some(store_api::WatchMessage::Events { events, .. }) => {
+                        events.iter().for_each(|event| self.apply_event(event));
+                    }
+                    Some(store_api::WatchMessage::Progress { .. }) => {}
+                    // Compacted or fell behind: look at everything again.
+                    Some(store_api::WatchMessage::Cancelled { .. }) | None => break,
+                }
+            }
+            from = self.load().await?;
+        }
+    }
+
+    fn apply_event(&self, event: &store_api::Event) {
+        let Some(name) = topic_name(&event.kv.key) else { return };
+        match event.kind {
+            store_api::EventKind::Delete => self.apply_delete(&name, event.kv.mod_revision),
+            store_api::EventKind::Put => {
+                let Some((name, record)) = decode(&event.kv.key, &event.kv.value) else { return };
+                if let Err(error) = self.apply(&name, record, event.kv.mod_revision) {
+                    tracing::error!(topic = name, %error, "topic cannot be opened");
+                }
+            }
+        }
+    }
+
+    /// Makes the topic what `record` says, unless a later revision was applied.
+    fn apply(
+        &self,
+        name: &str,
+        record: TopicRecord,
+        revision: Revision,
+    ) -> Result<Arc<Topic>, commitlog::Error> {
+        let last = self.applying.lock();
+        let current = self.topic(name);
+        if let Some(topic) = &current
+            && topic.revision >= revision
+        {
+            return Ok(topic.clone());
+        }
+        let same = current.as_ref().filter(|topic| topic.record.id == record.id);
+        if let (Some(old), None) = (&current, same) {
+            self.retire(old);
+        }
+        let name: Arc<str> = name.into();
+        let settings = self.settings(&name, &record.configs);
+        let mut partitions = same.map(|topic| topic.partitions.clone()).unwrap_or_default();
+        for partition in &partitions {
+            partition.log().set_options(self.layout(&settings));
+        }
+        for index in partitions.len() as i32..record.partitions {
+            partitions.push(self.open_partition(&name, index, &record, &settings, &last)?);
+        }
+        let topic = Arc::new(Topic { name: name.clone(), record, settings, partitions, revision });
+        let mut next = (*self.snapshot()).clone();
+        if let Some(old) = current {
+            next.by_id.remove(&old.record.id);
+        }
+        next.by_id.insert(topic.record.id, topic.clone());
+        next.by_name.insert(name, topic.clone());
+        self.snapshot.store(Arc::new(next));
+        Ok(topic)
+    }
+
+    fn settings(&self, name: &str, configs: &Values) -> TopicSettings {
+        let mut settings = self.server.topic(configs);
+        if name == names::OFFSETS {
+            settings.compacted = true;
+            // Nothing compacts it yet: what is in it must stay.
+            (settings.retention_ms, settings.retention_bytes) = (-1, -1);
+            settings.segment_bytes = self.server.number("offsets.topic.segment.bytes");
+        }
+        settings
+    }
+
+    fn layout(&self, settings: &TopicSettings) -> PartitionOptions {
+        PartitionOptions {
+            segment_bytes: settings.segment_bytes.max(1) as u64,
+            segment_ms: settings.segment_ms,
+            producer_expiration_ms: self.server.number("producer.id.expiration.ms"),
+        }
+    }
+
+    fn open_partition(
+        &self,
+        name: &Arc<str>,
+        index: i32,
+        record: &TopicRecord,
+        settings: &TopicSettings,
+        last: &LastStop,
+    ) -> Result<Arc<Partition>, commitlog::Error> {
+        let disk = &self.root.disk;
+        let dir = self.root.dir.join(format!("{name}-{index}"));
+        let io = |source| commitlog::Error::Io { path: dir.clone(), source };
+        let id = names::base64url(&record.id);
+        let mut known = disk.exists(&dir);
+        if known && directory::topic_id(&**disk, &dir).is_some_and(|found| found != id) {
+            self.put_aside(&dir, "stray").map_err(io)?;
+            known = false;
+        }
+        let key = (name.to_string(), index);
+        let (from, start) = if known {
+            let point = last.recovery_points.get(&key).copied().unwrap_or_default();
+            let from = if last.clean { OpenFrom::Clean } else { OpenFrom::RecoveryPoint(point) };
+            (from, last.log_starts.get(&key).copied().unwrap_or_default())
+        } else {
+            (OpenFrom::Clean, Offset(0))
+        };
+        let (log, recovery) = PartitionLog::open(disk.clone(), &dir, self.layout(settings), from, start)?;
+        if recovery.cut_bytes > 0 {
+            tracing::warn!(topic = %name, partition = index, bytes = recovery.cut_bytes, end = %log.log().end(), "cut a torn tail");
+        }
+        if known {
+            // What recovery found may be in the page cache only; consumers may see it once it is durable.
+            log.log().flush()?;
+        } else {
+            directory::write_topic_id(&**disk, &dir, &id).map_err(io)?;
+            self.root.note_new_directory();
+        }
+        Ok(Partition::new(name.clone(), index, log, &self.root))
+    }
+
+    fn apply_delete(&self, name: &str, revision: Revision) {
+        let _applying = self.applying.lock();
+        let Some(topic) = self.topic(name).filter(|topic| topic.revision <= revision) else { return };
+        let mut next = (*self.snapshot()).clone();
+        next.by_id.remove(&topic.record.id);
+        next.by_name.remove(name);
+        self.snapshot.store(Arc::new(next));
+        self.retire(&topic);
+    }
+
+    /// Takes a topic's partitions out of service; their directories go in the background.
+    fn retire(&self, topic: &Topic) {
+        let mut aside = Vec::new();
+        for partition in &topic.partitions {
+            partition.mark_deleted();
+            let dir = partition.log().log().dir();
+            match self.put_aside(dir, "delete") {
+                Ok(path) => aside.push(path),
+                Err(error) => tracing::error!(dir = %dir.display(), %error, "directory not put aside"),
+            }
+        }
+        let disk = self.root.disk.clone();
+        // Best effort: what a stop leaves behind goes at the next start.
+        drop(tokio::task::spawn_blocking(move || {
+            for path in aside {
+                if let Err(error) = disk.remove_dir_all(&path) {
+                    tracing::warn!(dir = %path.display(), %error, "directory not removed");
+                }
+            }
+        }));
+        self.root.checkpoints_due();
+    }
+
+    /// Makes a topic. Name and configurations are checked already.
+    pub(crate) async fn create(
+        &self,
+        name: &str,
+        partitions: i32,
+        configs: Values,
+    ) -> Result<Arc<Topic>, Refusal> {
+        let record = TopicRecord { id: names::random_id(), partitions, configs };
+        let key = format!("{TOPICS}{name}");
+        let txn = Txn {
+            compare: vec![Compare::absent(key.clone())],
+            success: vec![Op::put(key.clone(), encode(&record))],
+            failure: Vec::new(),
+        };
+        let answer = self.store.txn(txn).await?;
+        if !answer.succeeded {
+            let text = format!("Topic '{name}' already exists.");
+            return Err(Refusal::new(ErrorCode::TopicAlreadyExists, text));
+        }
+        match self.apply(name, record, answer.revision) {
+            Ok(topic) => Ok(topic),
+            Err(error) => {
+                // A topic that cannot be opened (a full disk) is not made.
+                self.remove_key(&key, answer.revision).await?;
+                Err(Refusal::new(ErrorCode::KafkaStorageError, error.to_string()))
+            }
+        }
+    }
+
+    async fn remove_key(&self, key: &str, revision: Revision) -> Result<bool, Refusal> {
+        let compare = vec![Compare::unchanged(key.to_owned(), revision)];
+        let answer =
+            self.store.txn(Txn { compare, success: vec![Op::delete(key.to_owned())], failure: Vec::new() });
+        let answer = answer.await?;
+        if let (true, Some(name)) = (answer.succeeded, topic_name(key.as_bytes())) {
+            self.apply_delete(&name, answer.revision);
+        }
+        Ok(answer.succeeded)
+    }
+
+    /// Deletes a topic.
+    pub(crate) async fn delete(&self, topic: &Topic) -> Result<(), Refusal> {
+        let key = format!("{TOPICS}{}", topic.name);
+        if self.remove_key(&key, topic.revision).await? { Ok(()) } else { Err(changed(&topic.name)) }
+    }
+
+    /// Replaces a topic's configurations or raises its partitions.
+    pub(crate) async fn alter(&self, topic: &Topic, record: TopicRecord) -> Result<Arc<Topic>, Refusal> {
+        let key = format!("{TOPICS}{}", topic.name);
+        let txn = Txn {
+            compare: vec![Compare::unchanged(key.clone(), topic.revision)],
+            success: vec![Op::put(key, encode(&record))],
+            failure: Vec::new(),
+        };
+        let answer = self.store.txn(txn).await?;
+        if !answer.succeeded {
+            return Err(changed(&topic.name));
+        }
+        let applied = self.apply(&topic.name, record, answer.revision);
+        applied.map_err(|error| Refusal::new(ErrorCode::KafkaStorageError, error.to_string()))
+    }
+
+    /// Every partition, in order of topic and number.
+    pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.snapshot().by_name.values().flat_map(|topic| topic.partitions.iter().cloned()).collect()
+    }
+
+    /// Writes the three offset checkpoints. Blocks.
+    pub(crate) fn write_checkpoints(&self) -> io::Result<()> {
+        let (mut recovery, mut starts, mut high) = (Offsets::new(), Offsets::new(), Offsets::new());
+        for partition in self.partitions() {
+            let key = (partition.topic.to_string(), partition.index);
+            recovery.insert(key.clone(), partition.log().log().flushed());
+            high.insert(key.clone(), partition.high_watermark());
+            // Kafka's file names only partitions whose start is not simply their first segment.
+            let first = partition.log().log().segments().first().map_or(Offset(0), |(base, _)| *base);
+            if partition.log_start() > first {
+                starts.insert(key, partition.log_start());
+            }
+        }
+        for (name, offsets) in [
+            (checkpoints::RECOVERY_POINT, &recovery),
+            (checkpoints::LOG_START, &starts),
+            (checkpoints::REPLICATION, &high),
+        ] {
+            checkpoints::write(&*self.root.disk, &self.root.dir.join(name), offsets)?;
+        }
+        Ok(())
+    }
+}
+
+fn changed(name: &str) -> Refusal {
+    Refusal::new(ErrorCode::RequestTimedOut, format!("Topic '{name}' changed meanwhile; try again."))
+}
+
+fn topic_name(key: &[u8]) -> Option<String> {
+    String::from_utf8(key.strip_prefix(TOPICS.as_bytes())?.to_vec()).ok()
+}
+
+fn decode(key: &[u8], value: &[u8]) -> Option<(String, TopicRecord)> {
+    let name = topic_name(key)?;
+    match serde_json::from_slice(value) {
+        Ok(record) => Some((name, record)),
+        Err(error) => {
+            tracing::error!(topic = name, %error, "unreadable topic in the store ignored");
+            None
+        }
+    }
+}
+
+fn encode(record: &TopicRecord) -> Vec<u8> {
+    serde_json::to_vec(record).expect("a topic is plain data")
+}

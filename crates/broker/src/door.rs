@@ -1,0 +1,223 @@
+//! Connections: frames in, replies out in order.
+//!
+//! ```text
+//! reader: size, frame ─▶ dispatch ─▶ Reply ─▶ queue of PIPELINE_MAX ─▶ writer: resolve, write, next
+//! ```
+//! Both halves are one task. The reader stops reading while the queue is full, so a client that does not take its answers
+//! stalls itself only. A frame's memory grows with the bytes that arrive, never with the size a stranger announces.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use base::task::{TaskKind, Tasks};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::api::{self, Broker};
+
+/// Replies that may wait behind one another; clients keep 5 to 1,000,000 requests in flight, the rest waits in the socket.
+const PIPELINE_MAX: usize = 64;
+/// A frame's buffer begins at this size at most and doubles as bytes arrive.
+const FRAME_START_BYTES: usize = 64 * 1024;
+/// Pause after a failed accept: the process is out of descriptors and waits for some.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A future that gives a reply's chunks; None closes the connection.
+pub(crate) type Later = Pin<Box<dyn Future<Output = Option<Vec<Bytes>>> + Send>>;
+
+/// What becomes of a request.
+pub(crate) enum Reply {
+    /// Chunks of a frame.
+    Now(Vec<Bytes>),
+    /// Not yet; later requests of the connection are served meanwhile, and answered after this one.
+    Later(Later),
+    /// No answer is due (acks=0).
+    Silent,
+}
+
+/// Why a connection was closed from this side.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Close {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("frame of {0} bytes")]
+    FrameSize(i32),
+    #[error("malformed request: {0}")]
+    Malformed(#[from] kafka_wire::DecodeError),
+    #[error("unwritable reply: {0}")]
+    Reply(#[from] kafka_wire::EncodeError),
+    #[error("{0}")]
+    Refused(String),
+    #[error("idle")]
+    Idle,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// The client's address.
+    pub remote: SocketAddr,
+    /// The address it dialled.
+    pub local: SocketAddr,
+    /// Which listener took it.
+    pub listener: usize,
+}
+
+/// Counts a connection while it lives.
+struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Accepts until the tasks end.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    index: usize,
+    broker: Arc<Broker>,
+    tasks: Tasks,
+) -> Result<(), io::Error> {
+    let stop = tasks.token();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, remote)) => admit(&broker, &tasks, stream, remote, index),
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(broker: &Arc<Broker>, tasks: &Tasks, stream: TcpStream, remote: SocketAddr, listener: usize) {
+    let seats = broker.connections.clone();
+    let taken = seats.fetch_add(1, Ordering::AcqRel);
+    let seat = Seat(seats);
+    if taken as i64 >= broker.server.number("max.connections") {
+        tracing::warn!(%remote, "refused: max.connections reached");
+        return;
+    }
+    let Ok(local) = stream.local_addr() else { return };
+    let peer = Peer { remote, local, listener };
+    let serving = serve(broker.clone(), stream, peer, tasks.token());
+    tasks.spawn(TaskKind::Connection, "kafka-connection", async move {
+        let _seat = seat;
+        serving.await
+    });
+}
+
+async fn serve(
+    broker: Arc<Broker>,
+    stream: TcpStream,
+    peer: Peer,
+    stop: tokio_util::sync::CancellationToken,
+) -> Result<(), Close> {
+    stream.set_nodelay(true)?;
+    let idle = Duration::from_millis(broker.server.number("connections.max.idle.ms") as u64);
+    let frame_max = broker.server.number("socket.request.max.bytes") as i32;
+    let (read, write) = stream.into_split();
+    let (replies, queue) = mpsc::channel(PIPELINE_MAX);
+    let connection = api::Connection { broker, peer: Arc::new(peer) };
+    let reader = async move {
+        let mut frames = Frames { read, frame_max, idle };
+        loop {
+            let frame = tokio::select! {
+                // Answers under way are still written.
+                () = stop.cancelled() => return Ok::<_, Close>(()),
+                frame = frames.next() => frame?,
+            };
+            let reply = api::dispatch(&connection, frame).await?;
+            if replies.send(reply).await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let writer = write_replies(queue, write);
+    tokio::pin!(reader, writer);
+    tokio::select! {
+        read = &mut reader => read?,
+        written = &mut writer => return written,
+    }
+    // Stopping: the reader has dropped its end of the queue, so the writer ends after what is in it.
+    writer.await
+}
+
+struct Frames {
+    read: OwnedReadHalf,
+    frame_max: i32,
+    idle: Duration,
+}
+
+impl Frames {
+    /// The next frame without its size. Cancelled only when the connection ends, so nothing is lost.
+    async fn next(&mut self) -> Result<Bytes, Close> {
+        let size = tokio::time::timeout(self.idle, self.read.read_i32()).await.map_err(|_| Close::Idle)??;
+        if size < 0 || size > self.frame_max {
+            return Err(Close::FrameSize(size));
+        }
+        let size = size as usize;
+        let mut frame = BytesMut::with_capacity(size.min(FRAME_START_BYTES));
+        while frame.len() < size {
+            let missing = size - frame.len();
+            if frame.capacity() == frame.len() {
+                frame.reserve(missing.min(frame.len().max(FRAME_START_BYTES)));
+            }
+            let mut rest = (&mut self.read).take(missing as u64);
+            let read = tokio::time::timeout(self.idle, rest.read_buf(&mut frame))
+                .await
+                .map_err(|_| Close::Idle)??;
+            if read == 0 {
+                return Err(Close::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Ok(frame.freeze())
+    }
+}
+
+async fn write_replies(mut queue: mpsc::Receiver<Reply>, mut write: OwnedWriteHalf) -> Result<(), Close> {
+    while let Some(reply) = queue.recv().await {
+        let chunks = match reply {
+            Reply::Now(chunks) => chunks,
+            Reply::Silent => continue,
+            Reply::Later(later) => {
+                later.await.ok_or_else(|| Close::Refused("the request failed".to_owned()))?
+            }
+        };
+        write_chunks(&mut write, chunks).await?;
+    }
+    Ok(())
+}
+
+/// Writes all chunks, several a system call.
+async fn write_chunks(write: &mut OwnedWriteHalf, chunks: Vec<Bytes>) -> io::Result<()> {
+    let mut chunks = std::collections::VecDeque::from(chunks);
+    while !chunks.is_empty() {
+        let slices: Vec<_> = chunks.iter().map(|chunk| io::IoSlice::new(chunk)).collect();
+        let mut written = write.write_vectored(&slices).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while let Some(first) = chunks.front_mut() {
+            if first.len() > written {
+                first.advance(written);
+                break;
+            }
+            written -= first.len();
+            chunks.pop_front();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! A partition as the broker serves it: its log, how far clients may read, and who waits for more.
+//!
+//! ```text
+//! produce ──▶ append ──▶ log                 fsync:       flusher ──▶ high watermark = flushed ──▶ wake waiters
+//!                         └ page cache: high watermark = end at once ──▶ wake waiters
+//! ```
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
+
+use commitlog::kafka::{AppendError, AppendInfo, PartitionLog};
+use commitlog::{Flush, FlushError, Flusher, Offset};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use crate::{Durability, root::Root};
+
+/// Stale waiters are swept out when the list has grown this much.
+const SWEEP_AT_LEAST: usize = 32;
+
+/// A partition. Shared by the catalog and by requests under way.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub topic: Arc<str>,
+    pub index: i32,
+    log: Arc<PartitionLog>,
+    root: Arc<Root>,
+    flusher: Flusher,
+    durability: Durability,
+    high_watermark: AtomicI64,
+    /// Records since the last flush was asked for (`flush.messages`).
+    unflushed_records: AtomicI64,
+    deleted: AtomicBool,
+    waiters: Mutex<Vec<Weak<Notify>>>,
+}
+
+/// How a flush that was waited for ended.
+pub(crate) type Flushed = oneshot::Receiver<Result<(), FlushError>>;
+
+impl Partition {
+    pub(crate) fn new(topic: Arc<str>, index: i32, log: PartitionLog, root: &Arc<Root>) -> Arc<Self> {
+        let high_watermark = AtomicI64::new(log.log().end().get());
+        Arc::new(Self {
+            topic,
+            index,
+            log: Arc::new(log),
+            root: root.clone(),
+            flusher: root.flusher.clone(),
+            durability: root.durability,
+            high_watermark,
+            unflushed_records: AtomicI64::new(0),
+            deleted: AtomicBool::new(false),
+            waiters: Mutex::default(),
+        })
+    }
+
+    /// The log, for reads and lookups.
+    pub(crate) fn log(&self) -> &PartitionLog {
+        &self.log
+    }
+
+    /// Consumers see what lies below.
+    pub(crate) fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn log_start(&self) -> Offset {
+        self.log.log().start()
+    }
+
+    pub(crate) fn leader_epoch(&self) -> i32 {
+        self.log.leader_epoch()
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// The partition is no more: whoever waits for it is told to look.
+    pub(crate) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Appends one validated batch; `wait` asks for a receiver that resolves when it is durable (in page-cache mode it is
+    /// as durable as it gets at once, and there is none).
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        batch: &mut [u8],
+        records: i64,
+        flush_records: i64,
+        wait: bool,
+    ) -> Result<(AppendInfo, Option<Flushed>), AppendError> {
+        let info = self.log.append(batch, self.log.leader_epoch(), self.root.clock.unix_ms())?;
+        if info.rolled {
+            self.root.checkpoints_due();
+        }
+        let durable = self.log.log().flushed() > info.last_offset;
+        let unflushed = self.unflushed_records.fetch_add(records, Ordering::Relaxed) + records;
+        let flush = match self.durability {
+            Durability::Fsync => !durable,
+            Durability::PageCache => {
+                self.advance(self.log.log().end());
+                info.rolled || unflushed >= flush_records
+            }
+        };
+        let wait = wait && flush && (self.durability == Durability::Fsync || unflushed >= flush_records);
+        if !flush {
+            return Ok((info, None));
+        }
+        self.unflushed_records.store(0, Ordering::Relaxed);
+        Ok((info, self.request_flush(wait)))
+    }
+
+    /// Asks the flusher; with `wait`, for a receiver too.
+    pub(crate) fn request_flush(self: &Arc<Self>, wait: bool) -> Option<Flushed> {
+        if !wait {
+            self.flusher.request(self.clone(), Box::new(drop));
+            return None;
+        }
+        let (tell, told) = oneshot::channel();
+        // A client that went away no longer listens.
+        self.flusher.request(self.clone(), Box::new(move |result| drop(tell.send(result))));
+        Some(told)
+    }
+
+    fn advance(&self, to: Offset) {
+        if self.high_watermark.fetch_max(to.get(), Ordering::AcqRel) < to.get() {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        for waiter in waiters.iter().filter_map(Weak::upgrade) {
+            waiter.notify_one();
+        }
+    }
+
+    /// Has `waiter` notified (once) when there is more to read. Look again after registering.
+    pub(crate) fn wait(&self, waiter: &Arc<Notify>) {
+        let mut waiters = self.waiters.lock();
+        if waiters.len() >= SWEEP_AT_LEAST && waiters.len() == waiters.capacity() {
+            waiters.retain(|w| w.strong_count() > 0);
+        }
+        waiters.push(Arc::downgrade(waiter));
+    }
+}
+
+impl Flush for Partition {
+    /// Runs on the flusher's thread.
+    fn flush(&self) -> io::Result<()> {
+        if self.is_deleted() {
+            // Its files may be gone already; nobody is promised anything any more.
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the partition was deleted"));
+        }
+        self.root.sync_new_directories()?;
+        match self.log.log().flush() {
+            Ok(end) => {
+                self.advance(end);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(topic = %self.topic, partition = self.index, %error, "flush failed");
+                // The kernel forgets pages it could not write: what was not durable is cut, so that the log and the
+                // disk agree again and the producers' retries land where they belong.
+                if self.durability == Durability::Fsync
+                    && let Err(error) = self.log.cut_unflushed()
+                {
+                    tracing::error!(topic = %self.topic, partition = self.index, %error, "log stays fenced");
+                }
+                Err(io::Error::other(error))
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Starting, upkeep and stopping.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::task::{TaskKind, Tasks};
+use commitlog::Flusher;
+use commitlog::kafka::Retention;
+use commitlog::kafka::checkpoints;
+use commitlog::kafka::directory::{self, DirectoryLock, MetaProperties};
+use store_api::{Op, Store, Txn};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Broker;
+use crate::catalog::{Catalog, LastStop};
+use crate::config::Server;
+use crate::root::Root;
+use crate::{Error, Options, door, names};
+
+/// Key of the cluster's id in the store.
+const CLUSTER_ID: &str = "/ketch/kafka/cluster-id";
+/// Checkpoints are written this long after something changed, so that many changes share a write.
+const CHECKPOINT_DELAY: Duration = Duration::from_secs(5);
+/// How long a stop waits for connections to take their answers.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// The broker.
+#[derive(Debug)]
+pub struct Service;
+
+/// A running broker.
+#[derive(Clone)]
+pub struct Handle {
+    addrs: Vec<SocketAddr>,
+    stop: Arc<Stop>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("addrs", &self.addrs).finish_non_exhaustive()
+    }
+}
+
+struct Stop {
+    broker: Arc<Broker>,
+    connections: Tasks,
+    closed: Mutex<bool>,
+    done: watch::Sender<bool>,
+    _lock: DirectoryLock,
+}
+
+impl Handle {
+    /// The first address listened on.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addrs[0]
+    }
+    /// All addresses listened on, in the order of the options.
+    #[must_use]
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+    /// Resolves when the broker answers: at once, because `start` returns only then.
+    pub async fn ready(&self) {}
+
+    /// Resolves when the broker has stopped and everything is closed.
+    pub async fn stopped(&self) {
+        let mut done = self.stop.done.subscribe();
+        // The sender lives as long as this handle.
+        let _ = done.wait_for(|done| *done).await;
+    }
+
+    /// Stops: answers what is under way, flushes and closes every log, leaves the marks of a clean stop. The same
+    /// happens by itself when the tasks given to `start` are shut down; calling it twice is fine.
+    pub async fn shutdown(&self) {
+        let mut closed = self.stop.closed.lock().await;
+        if *closed {
+            return;
+        }
+        self.stop.connections.shutdown(DRAIN).await;
+        let broker = self.stop.broker.clone();
+        let result = tokio::task::spawn_blocking(move || close(&broker)).await;
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the broker was not closed cleanly"),
+            Err(error) => tracing::error!(%error, "closing the broker panicked"),
+        }
+        *closed = true;
+        self.stop.done.send_replace(true);
+    }
+}
+
+/// Closes every log and leaves the marks of a clean stop.
+fn close(broker: &Broker) -> Result<(), Error> {
+    let root = &broker.catalog.root;
+    for partition in broker.catalog.partitions() {
+        partition.log().close()?;
+    }
+    root.sync_new_directories().map_err(Error::io(root.dir.display()))?;
+    broker.catalog.write_checkpoints().map_err(Error::io("offset checkpoints"))?;
+    directory::mark_clean(&*root.disk, &root.dir).map_err(Error::io("clean-shutdown marker"))
+}
+
+impl Service {
+    /// Starts the broker: when this returns, clients are served. Tasks end with `tasks`.
+    ///
+    /// # Errors
+    /// Wrong options, a directory in use or of another owner, an address in use, a disk or store that fails.
+    pub async fn start(options: Options, store: Arc<dyn Store>, tasks: &Tasks) -> Result<Handle, Error> {
+        let opened = Opened::open(&options)?;
+        let listeners = bind(&options.listen).await?;
+        let addrs = listeners.iter().map(|(_, addr)| *addr).collect::<Vec<_>>();
+        let cluster_id = cluster_id(&options, &opened, &*store).await?;
+        opened.claim(&options, &cluster_id)?;
+        let server = Arc::new(server(&options, &addrs)?);
+        let flusher = Flusher::start("kafka-flush").map_err(Error::io("flusher thread"))?;
+        let Opened { lock, last, .. } = opened;
+        let root = Root::new(
+            options.disk.clone(),
+            options.clock.clone(),
+            options.dir.clone(),
+            flusher,
+            options.durability,
+        );
+        let catalog = Arc::new(Catalog::new(root, store.clone(), server.clone(), last));
+        let revision = catalog.load().await?;
+        catalog.finish_boot().map_err(Error::io(options.dir.display()))?;
+        let connections = tasks.child();
+        let broker = Broker::new(&options, cluster_id, catalog.clone(), server, store, connections.clone());
+        let follow = catalog.follow(revision, tasks.token());
+        tasks.spawn(TaskKind::Critical, "kafka-catalog", follow);
+        tasks.spawn(TaskKind::Service, "kafka-checkpoints", keep_checkpoints(broker.clone(), tasks.token()));
+        tasks.spawn(TaskKind::Service, "kafka-retention", keep_retention(broker.clone(), tasks.clone()));
+        for (index, (listener, _)) in listeners.into_iter().enumerate() {
+            let accept = door::accept(listener, index, broker.clone(), connections.clone());
+            connections.spawn(TaskKind::Critical, "kafka-accept", accept);
+        }
+        let (done, _) = watch::channel(false);
+        let stop = Arc::new(Stop { broker, connections, closed: Mutex::new(false), done, _lock: lock });
+        let handle = Handle { addrs, stop };
+        let (closing, token) = (handle.clone(), tasks.token());
+        tasks.spawn(TaskKind::Service, "kafka-close", async move {
+            token.cancelled().await;
+            closing.shutdown().await;
+            Ok::<_, Error>(())
+        });
+        Ok(handle)
+    }
+}
+
+/// A directory taken into possession.
+struct Opened {
+    lock: DirectoryLock,
+    meta: Option<MetaProperties>,
+    last: LastStop,
+}
+
+impl Opened {
+    fn open(options: &Options) -> Result<Self, Error> {
+        let (disk, dir) = (&*options.disk, &options.dir);
+        disk.create_dir_all(dir).map_err(Error::io(dir.display()))?;
+        let lock = DirectoryLock::take(disk, dir).map_err(|_| Error::InUse(dir.clone()))?;
+        let meta = MetaProperties::read(disk, dir).map_err(Error::io("meta.properties"))?;
+        if let Some(meta) = meta.as_ref().filter(|meta| meta.node_id != options.broker_id) {
+            let (dir, is, want) = (dir.display(), meta.node_id, options.broker_id);
+            return Err(Error::WrongOwner(format!("{dir} belongs to broker {is}, not {want}")));
+        }
+        let clean = directory::take_clean_mark(disk, dir).map_err(Error::io("clean-shutdown marker"))?;
+        let read = |name| checkpoints::read(disk, &dir.join(name));
+        let recovery_points = read(checkpoints::RECOVERY_POINT);
+        let last = LastStop { clean, recovery_points, log_starts: read(checkpoints::LOG_START) };
+        Ok(Self { lock, meta, last })
+    }
+
+    /// Writes `meta.properties` into a fresh directory.
+    fn claim(&self, options: &Options, cluster_id: &str) -> Result<(), Error> {
+        if self.meta.is_some() {
+            return Ok(());
+        }
+        let directory_id = names::base64url(&names::random_id());
+        let meta =
+            MetaProperties { cluster_id: cluster_id.to_owned(), node_id: options.broker_id, directory_id };
+        meta.write(&*options.disk, &options.dir, options.clock.unix_ms())
+            .map_err(Error::io("meta.properties"))
+    }
+}
+
+/// The cluster's id: the store's, else the directory's, else the options', else a new one; the store keeps it.
+async fn cluster_id(options: &Options, opened: &Opened, store: &dyn Store) -> Result<String, Error> {
+    let on_disk = opened.meta.as_ref().map(|meta| meta.cluster_id.clone());
+    let fresh = || names::base64url(&names::random_id());
+    let proposed = on_disk.clone().or_else(|| options.cluster_id.clone()).unwrap_or_else(fresh);
+    let txn = Txn {
+        compare: vec![store_api::Compare::absent(CLUSTER_ID)],
+        success: vec![Op::put(CLUSTER_ID, proposed.clone())],
+        failure: vec![Op::Range(store_api::RangeRequest::key(CLUSTER_ID))],
+    };
+    let answer = store.txn(txn).await?;
+    let Some(store_api::OpResponse::Range(found)) = answer.responses.first() else { return Ok(proposed) };
+    let kept =
+        found.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned()).unwrap_or(proposed);
+    match on_disk {
+        Some(disk) if disk != kept => {
+            let dir = options.dir.display();
+            Err(Error::WrongOwner(format!("{dir} belongs to cluster {disk}, the store to {kept}")))
+        }
+        _ => Ok(kept),
+    }
+}
+
+fn server(options: &Options, addrs: &[SocketAddr]) -> Result<Server, Error> {
+    let mut server = Server::new(options.properties.clone()).map_err(Error::Config)?;
+    let listeners: Vec<_> = addrs.iter().map(|addr| format!("PLAINTEXT://{addr}")).collect();
+    server.set("listeners", listeners.join(","));
+    server.set("log.dirs", options.dir.display().to_string());
+    for name in ["broker.id", "node.id"] {
+        server.set(name, options.broker_id.to_string());
+    }
+    Ok(server)
+}
+
+async fn bind(listen: &[SocketAddr]) -> Result<Vec<(TcpListener, SocketAddr)>, Error> {
+    if listen.is_empty() {
+        return Err(Error::Config("no address to listen on".into()));
+    }
+    let mut listeners = Vec::new();
+    for addr in listen {
+        let listener = TcpListener::bind(addr).await.map_err(Error::io(addr))?;
+        let bound = listener.local_addr().map_err(Error::io(addr))?;
+        listeners.push((listener, bound));
+    }
+    Ok(listeners)
+}
+
+/// Writes the offset checkpoints a while after something changed. Sleeps otherwise.
+async fn keep_checkpoints(broker: Arc<Broker>, stop: CancellationToken) -> Result<(), Error> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = broker.catalog.root.checkpoints.notified() => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(CHECKPOINT_DELAY) => {}
+        }
+        let catalog = broker.catalog.clone();
+        match tokio::task::spawn_blocking(move || catalog.write_checkpoints()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "offset checkpoints not written"),
+            Err(error) => tracing::error!(%error, "writing offset checkpoints panicked"),
+        }
+    }
+}
+
+/// Looks for segments that are too old or too many, as often as `log.retention.check.interval.ms` says.
+async fn keep_retention(broker: Arc<Broker>, tasks: Tasks) -> Result<(), Error> {
+    let interval =
+        Duration::from_millis(broker.server.number("log.retention.check.interval.ms").max(1) as u64);
+    let stop = tasks.token();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(interval) => {}
+        }
+        let looking = broker.clone();
+        match tokio::task::spawn_blocking(move || retain_all(&looking)).await {
+            Ok(retired) => {
+                retired.into_iter().for_each(|(files, delay)| remove_later(&broker, &tasks, files, delay))
+            }
+            Err(error) => tracing::error!(%error, "retention panicked"),
+        }
+    }
+}
+
+/// Retires what every topic's settings no longer keep; files with the time they stay.
+fn retain_all(broker: &Broker) -> Vec<(Vec<PathBuf>, Duration)> {
+    let now_ms = broker.catalog.root.clock.unix_ms();
+    let mut retired = Vec::new();
+    for topic in broker.catalog.snapshot().by_name.values() {
+        let retention = Retention { ms: topic.settings.retention_ms, bytes: topic.settings.retention_bytes };
+        let delay = Duration::from_millis(topic.settings.file_delete_delay_ms.max(0) as u64);
+        for partition in &topic.partitions {
+            match partition.log().retain(retention, partition.high_watermark(), now_ms) {
+                Ok(files) if files.is_empty() => {}
+                Ok(files) => {
+                    broker.catalog.root.checkpoints_due();
+                    retired.push((files, delay));
+                }
+                Err(error) => {
+                    tracing::warn!(topic = %topic.name, partition = partition.index, %error, "retention failed")
+                }
+            }
+        }
+    }
+    retired
+}
+
+/// Removes retired files once nobody can still be reading them.
+pub(crate) fn remove_later(broker: &Arc<Broker>, tasks: &Tasks, files: Vec<PathBuf>, delay: Duration) {
+    let (disk, stop) = (broker.catalog.root.disk.clone(), tasks.token());
+    tasks.spawn(TaskKind::Service, "kafka-remove", async move {
+        tokio::select! {
+            // What stays behind goes when the partition is opened again.
+            () = stop.cancelled() => return Ok::<_, Error>(()),
+            () = tokio::time::sleep(delay) => {}
+        }
+        for file in files {
+            // Gone already when the topic was deleted meanwhile.
+            if let Err(error) = disk.remove_file(&file) {
+                tracing::debug!(file = %file.display(), %error, "retired file not removed");
+            }
+        }
+        Ok(())
+    });
+}
