@@ -10,6 +10,7 @@
 //!                                                                  WorkQueue ──▶ a reconciler
 //! ```
 
+pub mod events;
 mod informer;
 mod queue;
 
