@@ -46,6 +46,16 @@ impl Queue {
         self.active.insert(rank);
     }
 
+    /// As [`Queue::add`], unless nothing that matters for placing has changed since the pod was last added: its own
+    /// status (which a failed try writes) is no reason for another try.
+    pub fn add_unless_same(&mut self, pod: Arc<Pod>) {
+        let known = self.pods.get(&uid(&pod));
+        if known.is_some_and(|q| q.pod.spec == pod.spec && q.pod.metadata.labels == pod.metadata.labels) {
+            return;
+        }
+        self.add(pod);
+    }
+
     /// Forgets a pod.
     pub fn remove(&mut self, uid: &str) {
         self.detach(uid);
