@@ -3,6 +3,7 @@
 
 pub mod host;
 mod mem_store;
+pub mod sim;
 pub mod store_contract;
 
 pub use host::{Host, Namespace, can_isolate};

@@ -1,0 +1,406 @@
+//! A disk that loses, tears and refuses writes, by seed.
+//!
+//! What was written but not synced may, after [`SimDisk::crash`], be there, be lost, or be there in part (whole sectors
+//! of 512 bytes); names made, changed or removed since the last sync of a directory are kept up to a random point.
+//! What it cannot produce: a sync that lies, bits that flip by themselves, a directory sync that covers only its own
+//! directory (any covers all, as with one journal), writes torn inside a sector.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base::disk::{Disk, DiskFile};
+use base::random::Random;
+use parking_lot::Mutex;
+
+const SECTOR: usize = 512;
+
+/// What goes wrong from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SimFault {
+    #[default]
+    None,
+    /// The power goes after this many more calls that change or sync something; the rest fail.
+    PowerOffAfter(u64),
+    /// Nothing can grow: ENOSPC.
+    Full,
+    /// Every sync fails with EIO.
+    SyncFails,
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Write { at: u64, data: Vec<u8> },
+    SetLen(u64),
+}
+
+#[derive(Debug, Clone, Default)]
+struct File {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+#[derive(Debug, Clone)]
+enum Naming {
+    Create(PathBuf, u64),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    files: BTreeMap<u64, File>,
+    names: BTreeMap<PathBuf, u64>,
+    durable_names: BTreeMap<PathBuf, u64>,
+    pending_names: Vec<Naming>,
+    dirs: BTreeSet<PathBuf>,
+    next_file: u64,
+    calls: u64,
+    fault: SimFault,
+}
+
+/// A disk in memory. Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct SimDisk {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct SimFile {
+    id: u64,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl SimDisk {
+    /// An empty disk without faults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same disk, as rooms take it.
+    #[must_use]
+    pub fn shared(&self) -> Arc<dyn Disk> {
+        Arc::new(self.clone())
+    }
+
+    /// Sets what goes wrong from now on.
+    pub fn set_fault(&self, fault: SimFault) {
+        self.inner.lock().fault = fault;
+    }
+
+    /// Calls so far that changed or synced something.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.inner.lock().calls
+    }
+
+    /// The disk as a restarted machine finds it: a new disk without faults; this one must not be used any more.
+    #[must_use]
+    pub fn crash(&self, random: &mut Random) -> Self {
+        let inner = self.inner.lock();
+        let mut names = inner.durable_names.clone();
+        let kept = random.below(inner.pending_names.len() as u64 + 1) as usize;
+        inner.pending_names.iter().take(kept).for_each(|naming| apply_naming(&mut names, naming));
+        let mut files = BTreeMap::new();
+        for id in names.values() {
+            let content = inner.files.get(id).map(|file| survived(file, random)).unwrap_or_default();
+            files.insert(*id, File { now: content.clone(), durable: content, pending: Vec::new() });
+        }
+        let fresh = Inner {
+            files,
+            durable_names: names.clone(),
+            names,
+            dirs: inner.dirs.clone(),
+            next_file: inner.next_file,
+            ..Inner::default()
+        };
+        Self { inner: Arc::new(Mutex::new(fresh)) }
+    }
+
+    /// Every file and its content, as the running system sees it.
+    #[must_use]
+    pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let inner = self.inner.lock();
+        inner.names.iter().map(|(path, id)| (path.clone(), inner.files[id].now.clone())).collect()
+    }
+}
+
+fn survived(file: &File, random: &mut Random) -> Vec<u8> {
+    let mut content = file.durable.clone();
+    for change in &file.pending {
+        match (random.below(4), change) {
+            (0, _) => {}
+            (1, Change::Write { at, data }) => tear(&mut content, *at, data, random),
+            (_, change) => apply(&mut content, change),
+        }
+    }
+    content
+}
+
+/// Writes only some of the sectors.
+fn tear(content: &mut Vec<u8>, at: u64, data: &[u8], random: &mut Random) {
+    let mut from = 0;
+    while from < data.len() {
+        let to_boundary = SECTOR - (at as usize + from) % SECTOR;
+        let to = data.len().min(from + to_boundary);
+        if random.below(2) == 0 {
+            apply(content, &Change::Write { at: at + from as u64, data: data[from..to].to_vec() });
+        }
+        from = to;
+    }
+}
+
+fn apply(content: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Write { at, data } => {
+            let (from, to) = (*at as usize, *at as usize + data.len());
+            if content.len() < to {
+                content.resize(to, 0);
+            }
+            content[from..to].copy_from_slice(data);
+        }
+        Change::SetLen(len) => content.resize(*len as usize, 0),
+    }
+}
+
+fn apply_naming(names: &mut BTreeMap<PathBuf, u64>, naming: &Naming) {
+    match naming {
+        Naming::Create(path, id) => drop(names.insert(path.clone(), *id)),
+        Naming::Rename(from, to) => {
+            if let Some(id) = names.remove(from) {
+                names.insert(to.clone(), id);
+            }
+        }
+        Naming::Remove(path) => drop(names.remove(path)),
+    }
+}
+
+impl Inner {
+    /// Counts a call that changes something; fails when the power is off.
+    fn call(&mut self) -> io::Result<()> {
+        self.calls += 1;
+        match &mut self.fault {
+            SimFault::PowerOffAfter(0) => Err(io::Error::other("the power is off")),
+            SimFault::PowerOffAfter(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn power(&self) -> io::Result<()> {
+        if self.fault == SimFault::PowerOffAfter(0) { Err(io::Error::other("the power is off")) } else { Ok(()) }
+    }
+
+    fn name(&mut self, naming: Naming) {
+        apply_naming(&mut self.names, &naming);
+        self.pending_names.push(naming);
+    }
+
+    fn file(&mut self, id: u64) -> &mut File {
+        self.files.entry(id).or_default()
+    }
+
+    fn change(&mut self, id: u64, change: Change) -> io::Result<()> {
+        self.call()?;
+        let full = self.fault == SimFault::Full;
+        let file = self.file(id);
+        let end = match &change {
+            Change::Write { at, data } => at + data.len() as u64,
+            Change::SetLen(len) => *len,
+        };
+        if full && end > file.now.len() as u64 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        apply(&mut file.now, &change);
+        file.pending.push(change);
+        Ok(())
+    }
+
+    fn sync(&mut self, id: u64) -> io::Result<()> {
+        self.call()?;
+        if self.fault == SimFault::SyncFails {
+            return Err(io::Error::other("input/output error"));
+        }
+        let file = self.file(id);
+        for change in std::mem::take(&mut file.pending) {
+            apply(&mut file.durable, &change);
+        }
+        Ok(())
+    }
+}
+
+fn not_found(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, path.display().to_string())
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
+        let mut inner = self.inner.lock();
+        inner.power()?;
+        let id = match inner.names.get(path) {
+            Some(id) => *id,
+            None if create => {
+                inner.call()?;
+                inner.next_file += 1;
+                let id = inner.next_file;
+                inner.name(Naming::Create(path.to_path_buf(), id));
+                inner.files.insert(id, File::default());
+                id
+            }
+            None => return Err(not_found(path)),
+        };
+        Ok(Arc::new(SimFile { id, inner: self.inner.clone() }))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let inner = self.inner.lock();
+        let names = inner.names.keys().filter(|path| path.parent() == Some(dir));
+        Ok(names.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect())
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        inner.power()?;
+        inner.dirs.extend(dir.ancestors().map(Path::to_path_buf));
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        inner.call()?;
+        if !inner.names.contains_key(from) {
+            return Err(not_found(from));
+        }
+        inner.name(Naming::Rename(from.to_path_buf(), to.to_path_buf()));
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        inner.call()?;
+        if !inner.names.contains_key(path) {
+            return Err(not_found(path));
+        }
+        inner.name(Naming::Remove(path.to_path_buf()));
+        Ok(())
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        inner.call()?;
+        let inside: Vec<_> = inner.names.keys().filter(|path| path.starts_with(dir)).cloned().collect();
+        inside.into_iter().for_each(|path| inner.name(Naming::Remove(path)));
+        inner.dirs.retain(|path| !path.starts_with(dir));
+        Ok(())
+    }
+
+    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        let mut inner = self.inner.lock();
+        inner.call()?;
+        if inner.fault == SimFault::SyncFails {
+            return Err(io::Error::other("input/output error"));
+        }
+        inner.durable_names = inner.names.clone();
+        inner.pending_names.clear();
+        Ok(())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        let inner = self.inner.lock();
+        inner.names.contains_key(path) || inner.dirs.contains(path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut inner = self.inner.lock();
+        inner.power()?;
+        let id = *inner.names.get(path).ok_or_else(|| not_found(path))?;
+        Ok(inner.file(id).now.clone())
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut inner = self.inner.lock();
+        inner.power()?;
+        let file = inner.file(self.id);
+        let rest = file.now.get(offset as usize..).unwrap_or_default();
+        let len = rest.len().min(out.len());
+        out[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.inner.lock().change(self.id, Change::Write { at: offset, data: data.to_vec() })
+    }
+
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let data: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        self.write_all_at(&data, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.inner.lock().sync(self.id)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let mut inner = self.inner.lock();
+        inner.power()?;
+        Ok(inner.file(self.id).now.len() as u64)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.lock().change(self.id, Change::SetLen(len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(disk: &SimDisk, path: &str, at: u64, data: &[u8]) -> Arc<dyn DiskFile> {
+        let file = disk.open(Path::new(path), true).unwrap();
+        file.write_all_at(data, at).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_was_synced_survives_and_the_rest_may() {
+        let (mut kept, mut lost, mut torn) = (0, 0, 0);
+        for seed in 0..64 {
+            let disk = SimDisk::new();
+            write(&disk, "/d/a", 0, &[1; 2048]).sync_data().unwrap();
+            disk.sync_dir(Path::new("/d")).unwrap();
+            write(&disk, "/d/a", 0, &[2; 2048]);
+            let found = disk.crash(&mut Random::from_seed(seed)).read(Path::new("/d/a")).unwrap();
+            assert_eq!(found.len(), 2048);
+            match found.iter().filter(|&&b| b == 2).count() {
+                2048 => kept += 1,
+                0 => lost += 1,
+                part => torn += usize::from(part % SECTOR == 0),
+            }
+        }
+        assert!(kept > 0 && lost > 0 && torn > 0 && kept + lost + torn == 64);
+    }
+
+    #[test]
+    fn a_replaced_file_is_old_or_new() {
+        for seed in 0..32 {
+            let disk = SimDisk::new();
+            let path = Path::new("/d/a");
+            disk.write_atomically(path, b"old").unwrap();
+            disk.set_fault(SimFault::PowerOffAfter(seed % 6));
+            let done = disk.write_atomically(path, b"new!").is_ok();
+            let found = disk.crash(&mut Random::from_seed(seed)).read(path).unwrap();
+            assert!(found == b"new!" || (found == b"old" && !done), "{found:?} {done}");
+        }
+    }
+}
