@@ -1,1 +1,100 @@
-//! store
+//! One member of the store: a write-ahead log, the applied state, watches and leases around the brain `mvcc`.
+//!
+//! ```text
+//!  txn ─▶ validate, encode ─▶ bounded queue ─▶ [proposer thread] ── Replicator: log append + one fdatasync a batch
+//!                                                   │ committed batches, in order
+//!                                                   ▼
+//!                                            [apply thread] ── mvcc::apply in one redb transaction, with the index
+//!                                                   │
+//!                          replies ◀── commit ──────┴──▶ watch hub ──▶ watchers
+//!  range ─▶ redb read transaction (sees every committed transaction)
+//!  lease timer (only while there are leases) ─▶ proposes what has expired
+//! ```
+//! A reply means that the entry is durable in the log. The state is committed without a sync, and durably about every
+//! 100 ms while there are writes; after a crash the log is replayed from the state's applied index. Segments of the log
+//! below the last *durable* applied index are removed. Nothing runs and nothing is written while nobody writes.
+//!
+//! On disk, under `Options::dir`: `FORMAT` (version, refused when newer), `state.redb`, `wal/<20 digits>.wal`.
+//!
+//! The [`Replicator`] is where consensus will stand; the one here is for a single member.
+
+mod applier;
+mod backend;
+mod db;
+mod format;
+mod handle;
+mod health;
+mod leases;
+mod proposer;
+mod replicator;
+mod service;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base::clock::{SharedClock, SystemClock};
+use base::disk::{Disk, RealDisk};
+
+pub use handle::Handle;
+pub use replicator::{Committed, LogIndex, ProposeError, Replicator};
+pub use service::Service;
+
+/// redb's page cache unless told otherwise. Its own default is 1 GiB.
+pub const DEFAULT_CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How a member is set up.
+#[derive(Clone)]
+pub struct Options {
+    /// Where the member's files are; made when absent.
+    pub dir: PathBuf,
+    /// Page cache of the state, bytes.
+    pub cache_bytes: usize,
+    /// What leases run on.
+    pub clock: SharedClock,
+    /// What the files are on.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Options {
+    /// A member in `dir` on the machine's clock and file system.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            cache_bytes: DEFAULT_CACHE_BYTES,
+            clock: SystemClock::shared(),
+            disk: RealDisk::shared(),
+        }
+    }
+}
+
+/// Why a member does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A newer program wrote the directory: use that one.
+    #[error(
+        "{dir}: store format {found} is newer than format {known}, the newest this program knows; use a newer ketch"
+    )]
+    NewerFormat { dir: PathBuf, found: u32, known: u32 },
+    /// What is there is not what was written: restore from a snapshot.
+    #[error("{path}: {what}")]
+    Corrupt { path: PathBuf, what: String },
+    /// The disk or the system refused.
+    #[error("{path}: {source}")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn corrupt(path: &std::path::Path, what: impl std::fmt::Display) -> Self {
+        Self::Corrupt { path: path.to_path_buf(), what: what.to_string() }
+    }
+}

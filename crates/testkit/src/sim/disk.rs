@@ -23,7 +23,7 @@ pub enum SimFault {
     None,
     /// The power goes after this many more calls that change or sync something; the rest fail.
     PowerOffAfter(u64),
-    /// Nothing can grow: ENOSPC.
+    /// No file gets more blocks than it has: a write beyond the furthest byte ever written fails with ENOSPC.
     Full,
     /// Every sync fails with EIO.
     SyncFails,
@@ -40,6 +40,8 @@ struct File {
     now: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// End of the furthest write: a length set beyond it is a hole without blocks.
+    written: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -107,7 +109,8 @@ impl SimDisk {
         let mut files = BTreeMap::new();
         for id in names.values() {
             let content = inner.files.get(id).map(|file| survived(file, random)).unwrap_or_default();
-            files.insert(*id, File { now: content.clone(), durable: content, pending: Vec::new() });
+            let written = content.len() as u64;
+            files.insert(*id, File { now: content.clone(), durable: content, pending: Vec::new(), written });
         }
         let fresh = Inner {
             files,
@@ -193,7 +196,11 @@ impl Inner {
     }
 
     fn power(&self) -> io::Result<()> {
-        if self.fault == SimFault::PowerOffAfter(0) { Err(io::Error::other("the power is off")) } else { Ok(()) }
+        if self.fault == SimFault::PowerOffAfter(0) {
+            Err(io::Error::other("the power is off"))
+        } else {
+            Ok(())
+        }
     }
 
     fn name(&mut self, naming: Naming) {
@@ -209,12 +216,15 @@ impl Inner {
         self.call()?;
         let full = self.fault == SimFault::Full;
         let file = self.file(id);
-        let end = match &change {
-            Change::Write { at, data } => at + data.len() as u64,
-            Change::SetLen(len) => *len,
-        };
-        if full && end > file.now.len() as u64 {
-            return Err(io::ErrorKind::StorageFull.into());
+        match &change {
+            Change::Write { at, data } => {
+                let end = at + data.len() as u64;
+                if full && end > file.written {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                file.written = file.written.max(end);
+            }
+            Change::SetLen(len) => file.written = file.written.min(*len),
         }
         apply(&mut file.now, &change);
         file.pending.push(change);

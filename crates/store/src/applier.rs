@@ -1,0 +1,163 @@
+//! The thread that owns the state: applies committed entries, answers, publishes, and keeps the state's durable copy near.
+//!
+//! ```text
+//! batch ─▶ one redb transaction: mvcc::apply + applied index ─▶ commit ─▶ publish to watchers ─▶ replies
+//! about 100 ms after the first write that is not durable in the state: durable commit, then the log's prefix goes
+//! nothing else to do and something was compacted: sweep a little
+//! ```
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use base::clock::SharedClock;
+use commitlog::wal::WalFrame;
+use commitlog::{Log, Offset};
+use mvcc::watch::Hub;
+use mvcc::{Applied, Entry, StateError};
+
+use crate::LogIndex;
+use crate::db::{AppliedIndex, Db};
+use crate::health::Health;
+use crate::leases::Leases;
+use crate::proposer::{Batch, answer, refuse};
+
+/// How far the durable copy of the state may lag behind: bounds what a start after a crash replays.
+const DURABLE_EVERY: Duration = Duration::from_millis(100);
+/// Events that one step of cleaning up after a compaction looks at: a few milliseconds.
+const SWEEP_EVENTS: usize = 256;
+
+pub(crate) struct Applier {
+    pub db: Arc<Db>,
+    pub hub: Arc<Hub>,
+    pub leases: Arc<Leases>,
+    pub clock: SharedClock,
+    pub log: Arc<Log<WalFrame>>,
+    pub health: Arc<Health>,
+    pub applied: AppliedIndex,
+    /// When the first commit since the last durable one was made.
+    pub dirty: Option<Instant>,
+    /// Whether there may be something to clean up after a compaction.
+    pub sweeping: bool,
+}
+
+impl Applier {
+    /// Runs until the proposer is gone; then leaves everything durable and the log empty.
+    pub(crate) fn run(mut self, batches: &Receiver<Batch>) {
+        while let Some(batch) = self.next(batches) {
+            if let Err(error) = self.step(batch) {
+                return self.fail(&error, batches);
+            }
+        }
+        if let Err(error) = self.finish() {
+            tracing::error!(%error, "the state was not made durable; the log will be replayed");
+        }
+    }
+
+    /// The next batch (None inside when it is time for something else); None when there will be no more.
+    fn next(&self, batches: &Receiver<Batch>) -> Option<Option<Batch>> {
+        let until_durable = self.dirty.map(|since| DURABLE_EVERY.saturating_sub(since.elapsed()));
+        let patience = if self.sweeping { Some(Duration::ZERO) } else { until_durable };
+        let Some(patience) = patience else { return batches.recv().ok().map(Some) };
+        match batches.recv_timeout(patience) {
+            Ok(batch) => Some(Some(batch)),
+            Err(RecvTimeoutError::Timeout) => Some(None),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn step(&mut self, batch: Option<Batch>) -> Result<(), StateError> {
+        let durable = self.dirty.is_some_and(|since| since.elapsed() >= DURABLE_EVERY);
+        match batch {
+            Some(batch) => self.apply_batch(batch, durable)?,
+            None if durable => self.db.update(true, |_| Ok(()))?,
+            None => return self.sweep(),
+        }
+        if durable {
+            self.became_durable();
+        }
+        Ok(())
+    }
+
+    fn apply_batch(&mut self, batch: Batch, durable: bool) -> Result<(), StateError> {
+        let Batch { committed, entries, waiting } = batch;
+        let last = LogIndex(committed.first.get() + entries.len() as i64 - 1);
+        let applied = AppliedIndex { index: last, term: committed.term };
+        match self.apply(&entries, applied, durable) {
+            Ok(replies) => {
+                for ((reply, _room), result) in waiting.into_iter().zip(replies) {
+                    answer(reply, result);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                refuse(waiting, &store_api::Error::from(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Applies entries of which `applied` is the last; their replies.
+    pub(crate) fn apply(
+        &mut self,
+        entries: &[Entry],
+        applied: AppliedIndex,
+        durable: bool,
+    ) -> Result<Vec<Result<mvcc::Reply, store_api::Error>>, StateError> {
+        let done = self.db.update(durable, |state| {
+            let done = mvcc::apply(state, entries)?;
+            state.set_applied(applied)?;
+            Ok(done)
+        })?;
+        self.applied = applied;
+        self.dirty.get_or_insert_with(Instant::now);
+        self.sweeping |= entries.iter().any(|entry| matches!(entry, Entry::Compact { .. }));
+        let Applied { revision, replies, events, leases } = done;
+        self.leases.apply(&leases, self.clock.monotonic());
+        self.hub.publish(revision, &events);
+        Ok(replies)
+    }
+
+    fn sweep(&mut self) -> Result<(), StateError> {
+        if self.sweeping {
+            self.sweeping = self.db.update(false, |state| mvcc::sweep(state, SWEEP_EVENTS))?;
+            self.dirty.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    /// The log below the durable state is not needed any more.
+    fn became_durable(&mut self) {
+        self.dirty = None;
+        if self.log.segments().len() > 1
+            && let Err(error) = self.log.remove_prefix(Offset(self.applied.index.get() + 1), "")
+        {
+            tracing::warn!(%error, "old segments of the log stay");
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), StateError> {
+        if self.health.check().is_err() {
+            return Ok(());
+        }
+        if self.dirty.is_some() {
+            self.db.update(true, |_| Ok(()))?;
+        }
+        // An empty log makes the next start short.
+        let emptied = self.log.roll().and_then(|_| self.log.flush());
+        if let Err(error) = emptied {
+            tracing::debug!(%error, "the log keeps its last segment");
+        }
+        self.became_durable();
+        Ok(())
+    }
+
+    /// The state failed: nothing can be applied any more, so nothing may be accepted.
+    fn fail(self, error: &StateError, batches: &Receiver<Batch>) {
+        self.health.fence(&error.to_string());
+        let refusal = store_api::Error::from(error.clone());
+        while let Ok(batch) = batches.recv() {
+            refuse(batch.waiting, &refusal);
+        }
+    }
+}

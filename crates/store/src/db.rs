@@ -1,0 +1,206 @@
+//! The applied state in redb: mvcc's map in one table, and the applied index beside it in the same transaction.
+//!
+//! Key `0x00 "applied"` holds index 8 | term 8, big-endian; every other key is `mvcc::layout`'s.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base::disk::Disk;
+use bytes::Bytes;
+use mvcc::{Reader, State, StateError, Visit};
+use parking_lot::RwLock;
+use redb::{
+    Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
+    TableDefinition,
+};
+
+use crate::backend::{Backend, Spill};
+use crate::{Error, LogIndex};
+
+const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("state");
+/// Keys and values are bytes.
+type Raw = &'static [u8];
+const APPLIED: &[u8] = b"\0applied";
+
+/// The last entry the state has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct AppliedIndex {
+    pub index: LogIndex,
+    pub term: u64,
+}
+
+/// The database. None once closed, so that a reader that lives longer cannot reach the file.
+pub(crate) struct Db {
+    database: RwLock<Option<Database>>,
+    spill: Arc<Spill>,
+}
+
+impl Db {
+    /// Opens the state, making an empty one under another name first, so that a crash leaves none or a whole one.
+    pub(crate) fn open(disk: &dyn Disk, dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
+        let (path, fresh) = (dir.join("state.redb"), dir.join("state.redb.new"));
+        if disk.exists(&path) {
+            return Self::open_file(disk, &path, cache_bytes);
+        }
+        if disk.exists(&fresh) {
+            disk.remove_file(&fresh).map_err(Error::io(&fresh))?;
+        }
+        let db = Self::open_file(disk, &fresh, cache_bytes)?;
+        // Opening the table makes it, which readers rely on.
+        db.update(true, |_| Ok(())).map_err(|e| Error::corrupt(&fresh, e))?;
+        disk.rename(&fresh, &path).map_err(Error::io(&path))?;
+        disk.sync_dir(dir).map_err(Error::io(dir))?;
+        Ok(db)
+    }
+
+    fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, Error> {
+        let file = disk.open(path, true).map_err(Error::io(path))?;
+        let spill = Arc::new(Spill::default());
+        let backend = Backend::new(file, spill.clone());
+        let opened = Builder::new().set_cache_size(cache_bytes).create_with_backend(backend);
+        let database = opened.map_err(|e| Error::corrupt(path, e))?;
+        Ok(Self { database: RwLock::new(Some(database)), spill })
+    }
+
+    /// A consistent view; ShuttingDown once closed.
+    pub(crate) fn view(&self) -> Result<View, store_api::Error> {
+        let database = self.database.read();
+        let database = database.as_ref().ok_or(store_api::Error::ShuttingDown)?;
+        let transaction = database.begin_read().map_err(io)?;
+        Ok(View { table: transaction.open_table(TABLE).map_err(io)? })
+    }
+
+    /// Runs `change` in a transaction and commits it; a durable commit makes all earlier ones durable too.
+    pub(crate) fn update<R>(
+        &self,
+        durable: bool,
+        change: impl FnOnce(&mut Change<'_>) -> Result<R, StateError>,
+    ) -> Result<R, StateError> {
+        let database = self.database.read();
+        let database = database.as_ref().ok_or_else(|| StateError::Io("closed".to_owned()))?;
+        let mut transaction = database.begin_write().map_err(io)?;
+        let durability = if durable { Durability::Immediate } else { Durability::None };
+        transaction.set_durability(durability).map_err(io)?;
+        // The allocator's state is saved with a durable commit, so that a start after a crash does not walk the tree.
+        transaction.set_quick_repair(durable);
+        let result = {
+            let table = transaction.open_table(TABLE).map_err(io)?;
+            change(&mut Change { table })?
+        };
+        transaction.commit().map_err(io)?;
+        Ok(result)
+    }
+
+    /// Lets a sync that waits for space fail.
+    pub(crate) fn give_up(&self) {
+        self.spill.give_up();
+    }
+
+    /// Closes the file, also when handles on this remain.
+    pub(crate) fn close(&self) {
+        drop(self.database.write().take());
+    }
+}
+
+fn io(error: impl Into<redb::Error>) -> StateError {
+    match error.into() {
+        redb::Error::Corrupted(text) => StateError::Corrupt(text),
+        other => StateError::Io(other.to_string()),
+    }
+}
+
+fn storage(error: StorageError) -> StateError {
+    io(error)
+}
+
+/// A read transaction.
+pub(crate) struct View {
+    table: ReadOnlyTable<Raw, Raw>,
+}
+
+/// A write transaction.
+pub(crate) struct Change<'t> {
+    table: Table<'t, Raw, Raw>,
+}
+
+impl Change<'_> {
+    /// Notes the last entry applied.
+    pub(crate) fn set_applied(&mut self, applied: AppliedIndex) -> Result<(), StateError> {
+        let index = applied.index.get().to_be_bytes();
+        self.put(APPLIED, &[&index, &applied.term.to_be_bytes()])
+    }
+}
+
+/// The last entry applied; zeros in an empty state.
+pub(crate) fn applied(state: &impl Reader) -> Result<AppliedIndex, StateError> {
+    let Some(record) = state.get(APPLIED)? else { return Ok(AppliedIndex::default()) };
+    let (index, term) = record.split_first_chunk::<8>().ok_or_else(|| not_applied(&record))?;
+    let term = term.first_chunk::<8>().ok_or_else(|| not_applied(&record))?;
+    Ok(AppliedIndex { index: LogIndex(i64::from_be_bytes(*index)), term: u64::from_be_bytes(*term) })
+}
+
+fn not_applied(record: &[u8]) -> StateError {
+    StateError::Corrupt(format!("not an applied index: {}", record.escape_ascii()))
+}
+
+fn get(table: &impl ReadableTable<Raw, Raw>, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+    let found = table.get(key).map_err(storage)?;
+    Ok(found.map(|guard| Bytes::copy_from_slice(guard.value())))
+}
+
+fn scan(
+    table: &impl ReadableTable<Raw, Raw>,
+    from: &[u8],
+    to: &[u8],
+    reverse: bool,
+    visit: Visit<'_>,
+) -> Result<(), StateError> {
+    if from >= to {
+        return Ok(());
+    }
+    let mut range = table.range::<&[u8]>(from..to).map_err(storage)?;
+    while let Some(entry) = if reverse { range.next_back() } else { range.next() } {
+        let (key, value) = entry.map_err(storage)?;
+        if visit(key.value(), value.value()).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Reader for View {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+        get(&self.table, key)
+    }
+    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError> {
+        scan(&self.table, from, to, reverse, visit)
+    }
+}
+
+impl Reader for Change<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+        get(&self.table, key)
+    }
+    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError> {
+        scan(&self.table, from, to, reverse, visit)
+    }
+}
+
+impl State for Change<'_> {
+    fn put(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<(), StateError> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let mut place = self.table.insert_reserve(key, len).map_err(storage)?;
+        let mut rest = place.as_mut();
+        for part in parts {
+            let (head, tail) = rest.split_at_mut(part.len());
+            head.copy_from_slice(part);
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<(), StateError> {
+        self.table.remove(key).map_err(storage)?;
+        Ok(())
+    }
+}

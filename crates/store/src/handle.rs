@@ -1,0 +1,263 @@
+//! The door of the room in process: [`Store`] over the queue and the state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::clock::SharedClock;
+use base::random::Random;
+use base::task::{TaskKind, Tasks};
+use mvcc::read::{self, History};
+use mvcc::watch::{Hub, Source};
+use mvcc::{Entry, Reply};
+use parking_lot::Mutex;
+use store_api::{
+    Error, Future_, KeyRange, LeaseId, LeaseStatus, Op, RangeRequest, RangeResponse, Revision, Store, Txn,
+    TxnResponse, Watch, WatchRequest,
+};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::db::Db;
+use crate::health::Health;
+use crate::leases::Leases;
+use crate::proposer::{Proposal, Request};
+
+/// Entries that may wait at once.
+pub(crate) const QUEUE_ENTRIES: usize = 4096;
+/// Bytes of entries that may wait at once: what a stalled disk can make us hold.
+pub(crate) const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// How long a write waits for room in the queue before it is refused.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a write waits to become durable. etcd's request timeout is 7 s with its defaults.
+const REPLY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What reads stand on: the committed state.
+pub(crate) struct Reads {
+    pub db: Arc<Db>,
+}
+
+impl Source for Reads {
+    fn history(&self, range: &KeyRange, from: Revision, max: usize) -> Result<History, Error> {
+        Ok(read::history(&self.db.view()?, range, from, max)?)
+    }
+}
+
+pub(crate) struct Inner {
+    pub reads: Arc<Reads>,
+    pub hub: Arc<Hub>,
+    pub leases: Arc<Leases>,
+    pub health: Arc<Health>,
+    pub clock: SharedClock,
+    pub requests: mpsc::Sender<Request>,
+    pub room: Arc<Semaphore>,
+    pub random: Mutex<Random>,
+    pub tasks: Tasks,
+    /// True once the threads are done and the files closed.
+    pub closed: watch::Receiver<bool>,
+}
+
+/// A running member. Clones are the same member.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("revision", &self.inner.hub.revision()).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// The member as rooms take it.
+    #[must_use]
+    pub fn shared(&self) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+
+    /// Takes no more requests, makes the state durable and closes the files; returns when that is done. What was
+    /// accepted before is finished. Also happens when the tasks given at the start are shut down.
+    pub async fn close(&self) {
+        // The queue is gone when it is closed already.
+        let _ = self.inner.requests.send(Request::Close).await;
+        self.inner.hub.close();
+        // A state that waits for space is left to the log, which has it all.
+        self.inner.reads.db.give_up();
+        let mut closed = self.inner.closed.clone();
+        // An error means that the sender is gone, which it is only when all is done.
+        let _ = closed.wait_for(|closed| *closed).await;
+    }
+
+    /// Ends leases that are over, for as long as the member runs.
+    pub(crate) async fn expire_leases(self) {
+        let token = self.inner.tasks.token();
+        loop {
+            let now = self.inner.clock.monotonic();
+            for id in self.inner.leases.expired(now) {
+                match self.propose(Entry::LeaseRevoke { id }).await {
+                    Ok(_) | Err(Error::LeaseNotFound) => {}
+                    Err(Error::ShuttingDown) => return,
+                    Err(error) => {
+                        tracing::warn!(%id, %error, "an expired lease stays for now");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+            tokio::select! {
+                () = self.inner.leases.wait(self.inner.clock.monotonic()) => {}
+                () = token.cancelled() => return,
+            }
+        }
+    }
+
+    async fn propose(&self, entry: Entry) -> Result<Reply, Error> {
+        self.inner.health.check()?;
+        let mut encoded = Vec::new();
+        entry.encode(&mut encoded);
+        let (reply, replied) = oneshot::channel();
+        let enqueued = tokio::time::timeout(QUEUE_PATIENCE, self.enqueue(entry, encoded, reply)).await;
+        enqueued.map_err(|_| Error::TooManyRequests)??;
+        let answer = tokio::time::timeout(REPLY_PATIENCE, replied).await;
+        let answer = answer.map_err(|_| Error::Unavailable("the log did not answer in time".to_owned()))?;
+        answer.unwrap_or(Err(Error::ShuttingDown))
+    }
+
+    async fn enqueue(
+        &self,
+        entry: Entry,
+        encoded: Vec<u8>,
+        reply: oneshot::Sender<Result<Reply, Error>>,
+    ) -> Result<(), Error> {
+        let bytes = encoded.len().min(QUEUE_BYTES) as u32;
+        let room =
+            self.inner.room.clone().acquire_many_owned(bytes).await.map_err(|_| Error::ShuttingDown)?;
+        let proposal = Request::Propose(Proposal { entry, encoded, reply, room });
+        self.inner.requests.send(proposal).await.map_err(|_| Error::ShuttingDown)
+    }
+
+    async fn run_txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
+        mvcc::validate(&txn)?;
+        if mvcc::is_read_only(&txn) {
+            return self.read_txn(txn).await;
+        }
+        match self.propose(Entry::Txn(txn)).await? {
+            Reply::Txn(response) => Ok(response),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn read_txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
+        let reads = self.inner.reads.clone();
+        if is_short(&txn) {
+            return Ok(read::read_txn(&reads.db.view()?, &txn)?);
+        }
+        blocking(move || Ok(read::read_txn(&reads.db.view()?, &txn)?)).await
+    }
+
+    async fn run_range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
+        let reads = self.inner.reads.clone();
+        if matches!(request.range, KeyRange::One(_)) {
+            return Ok(read::range(&reads.db.view()?, &request)?);
+        }
+        // A scan may be long, and may wait for the disk: not on a thread that serves connections.
+        blocking(move || Ok(read::range(&reads.db.view()?, &request)?)).await
+    }
+
+    async fn grant(&self, id: LeaseId, ttl_s: i64) -> Result<LeaseStatus, Error> {
+        loop {
+            let chosen = if id.get() == 0 { self.random_lease() } else { id };
+            match self.propose(Entry::LeaseGrant { id: chosen, ttl_s }).await {
+                Ok(Reply::LeaseGranted(status)) => return Ok(status),
+                Ok(other) => return Err(unexpected(&other)),
+                Err(Error::LeaseExists) if id.get() == 0 => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn random_lease(&self) -> LeaseId {
+        let number = self.inner.random.lock().next_u64() >> 1;
+        LeaseId(number.cast_signed().max(1))
+    }
+
+    fn status(&self, id: LeaseId) -> Result<LeaseStatus, Error> {
+        let now = self.inner.clock.monotonic();
+        let view = self.inner.reads.db.view()?;
+        let Some(granted_ttl_s) = read::lease(&view, id)? else {
+            return Ok(LeaseStatus { id, granted_ttl_s: 0, ttl_s: -1, keys: Vec::new() });
+        };
+        let left = self.inner.leases.left(id, now).unwrap_or_default();
+        let keys = read::lease_keys(&view, id)?;
+        Ok(LeaseStatus { id, granted_ttl_s, ttl_s: left.as_secs_f64().ceil() as i64, keys })
+    }
+
+    fn open_watch(&self, request: WatchRequest) -> Result<Watch, Error> {
+        if *self.inner.closed.borrow() {
+            return Err(Error::ShuttingDown);
+        }
+        let (watch, follow) = self.inner.hub.open(self.inner.reads.clone(), request);
+        self.inner.tasks.spawn(TaskKind::Connection, "store-watch", async move {
+            follow.await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        Ok(watch)
+    }
+}
+
+/// Whether a transaction that only reads looks at single keys.
+fn is_short(txn: &Txn) -> bool {
+    let compares = txn.compare.iter().all(|compare| matches!(compare.range, KeyRange::One(_)));
+    let ops = txn.success.iter().chain(&txn.failure);
+    compares && ops.into_iter().all(|op| matches!(op, Op::Range(r) if matches!(r.range, KeyRange::One(_))))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|join| Err(Error::Unavailable(format!("the read was not finished: {join}"))))
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    Error::Corrupt(format!("unexpected reply {reply:?}"))
+}
+
+impl Store for Handle {
+    fn range(&self, request: RangeRequest) -> Future_<'_, RangeResponse> {
+        Box::pin(self.run_range(request))
+    }
+
+    fn txn(&self, txn: Txn) -> Future_<'_, TxnResponse> {
+        Box::pin(self.run_txn(txn))
+    }
+
+    fn watch(&self, request: WatchRequest) -> Future_<'_, Watch> {
+        Box::pin(async move { self.open_watch(request) })
+    }
+
+    fn lease_grant(&self, id: LeaseId, ttl_s: i64) -> Future_<'_, LeaseStatus> {
+        Box::pin(self.grant(id, ttl_s))
+    }
+
+    fn lease_revoke(&self, id: LeaseId) -> Future_<'_, ()> {
+        Box::pin(async move { self.propose(Entry::LeaseRevoke { id }).await.map(drop) })
+    }
+
+    fn lease_keep_alive(&self, id: LeaseId) -> Future_<'_, LeaseStatus> {
+        Box::pin(async move {
+            let renewed = self.inner.leases.renew(id, self.inner.clock.monotonic());
+            if renewed { self.status(id) } else { Err(Error::LeaseNotFound) }
+        })
+    }
+
+    fn lease_status(&self, id: LeaseId) -> Future_<'_, LeaseStatus> {
+        Box::pin(async move { self.status(id) })
+    }
+
+    fn compact(&self, revision: Revision) -> Future_<'_, ()> {
+        Box::pin(async move { self.propose(Entry::Compact { revision }).await.map(drop) })
+    }
+
+    fn revision(&self) -> Revision {
+        self.inner.hub.revision()
+    }
+}

@@ -1,0 +1,50 @@
+//! When leases end. The timer runs only while there are leases.
+
+use std::time::Duration;
+
+use mvcc::{LeaseChange, Lessor};
+use parking_lot::Mutex;
+use store_api::LeaseId;
+use tokio::sync::Notify;
+
+/// The deadlines, shared by the apply thread, the callers and the timer.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    lessor: Mutex<Lessor>,
+    granted: Notify,
+}
+
+impl Leases {
+    /// Takes over what was applied.
+    pub(crate) fn apply(&self, changes: &[LeaseChange], now: Duration) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut lessor = self.lessor.lock();
+        changes.iter().for_each(|change| lessor.apply(*change, now));
+        drop(lessor);
+        self.granted.notify_one();
+    }
+
+    pub(crate) fn renew(&self, id: LeaseId, now: Duration) -> bool {
+        self.lessor.lock().renew(id, now)
+    }
+
+    pub(crate) fn left(&self, id: LeaseId, now: Duration) -> Option<Duration> {
+        self.lessor.lock().left(id, now)
+    }
+
+    pub(crate) fn expired(&self, now: Duration) -> Vec<LeaseId> {
+        self.lessor.lock().expired(now)
+    }
+
+    /// Waits until a lease may have ended: for the next deadline, or for a lease to be granted.
+    pub(crate) async fn wait(&self, now: Duration) {
+        let next = self.lessor.lock().next_deadline();
+        let Some(deadline) = next else { return self.granted.notified().await };
+        tokio::select! {
+            () = tokio::time::sleep(deadline.saturating_sub(now)) => {}
+            () = self.granted.notified() => {}
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Starting a member: open, replay, and set the threads going.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+use base::random::Random;
+use base::task::{TaskKind, Tasks};
+use commitlog::wal::{WalFrame, WalMeta};
+use commitlog::{Log, LogOptions, Offset, OpenFrom};
+use mvcc::watch::Hub;
+use mvcc::{Entry, LeaseChange, read};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::applier::Applier;
+use crate::db::{self, AppliedIndex, Db};
+use crate::handle::{Handle, Inner, QUEUE_BYTES, QUEUE_ENTRIES, Reads};
+use crate::leases::Leases;
+use crate::proposer::{Batch, Proposer};
+use crate::replicator::{KIND_ENTRY, Single};
+use crate::{Error, LogIndex, Options, format};
+
+/// A segment of the log. A start after a crash reads at most about one and a half of them.
+const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Zeros written ahead of the log's end, so that most syncs change no metadata of the file system.
+const ZERO_FILL_BYTES: u64 = 256 * 1024;
+/// Entries replayed in one transaction.
+const REPLAY_ENTRIES: usize = 1024;
+/// Batches that may wait to be applied: one under way, one ready.
+const BATCHES: usize = 2;
+
+/// The room. See [`Service::start`].
+#[derive(Debug)]
+pub struct Service;
+
+impl Service {
+    /// Starts a member: opens its files, replays its log, and serves. Blocks for as long as that takes (milliseconds,
+    /// unless much was written just before a crash). Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub fn start(options: Options, tasks: &Tasks) -> Result<Handle, Error> {
+        let disk = &*options.disk;
+        disk.create_dir_all(&options.dir).map_err(Error::io(&options.dir))?;
+        format::check(disk, &options.dir)?;
+        let db = Arc::new(Db::open(disk, &options.dir, options.cache_bytes)?);
+        let (applier, tail) = open_log(&options, db)?;
+        let applier = replay(applier, tail, &options.dir)?;
+        launch(options, applier, tasks)
+    }
+}
+
+/// Entries of the log that the state has not seen.
+type Tail = Vec<(WalMeta, bytes::Bytes)>;
+
+fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
+    let dir = options.dir.join("wal");
+    let state_path = options.dir.join("state.redb");
+    let view = db.view().map_err(|e| Error::corrupt(&state_path, e))?;
+    let state = |e: mvcc::StateError| Error::corrupt(&state_path, e);
+    let applied = db::applied(&view).map_err(state)?;
+    let hub = Arc::new(Hub::new(read::revision(&view).map_err(state)?));
+    let leases = Arc::new(Leases::default());
+    let granted: Vec<_> = read::leases(&view).map_err(state)?;
+    let granted: Vec<_> = granted.into_iter().map(|(id, ttl_s)| LeaseChange::Granted { id, ttl_s }).collect();
+    leases.apply(&granted, options.clock.monotonic());
+    drop(view);
+    let next = Offset(applied.index.get() + 1);
+    let layout = LogOptions { segment_bytes: SEGMENT_BYTES, zero_fill_bytes: ZERO_FILL_BYTES };
+    let mut tail = Tail::new();
+    let (log, recovery) = Log::<WalFrame>::open(
+        options.disk.clone(),
+        &dir,
+        layout,
+        OpenFrom::RecoveryPoint(next),
+        next,
+        &mut |f, bytes| {
+            if f.first >= next {
+                tail.extend(WalFrame::decode(bytes));
+            }
+        },
+    )
+    .map_err(|e| Error::corrupt(&dir, e))?;
+    if recovery.cut_bytes > 0 {
+        tracing::info!(bytes = recovery.cut_bytes, "cut the unfinished end of the log");
+    }
+    check_tail(&log, &tail, next, &dir)?;
+    // What was found may be in the page cache only: nobody may see it before it is durable.
+    log.flush().map_err(|e| Error::corrupt(&dir, e))?;
+    let applier = Applier {
+        db,
+        hub,
+        leases,
+        clock: options.clock.clone(),
+        log: Arc::new(log),
+        health: Arc::default(),
+        applied,
+        dirty: None,
+        sweeping: true,
+    };
+    Ok((applier, tail))
+}
+
+/// The log must go on where the state stands.
+fn check_tail(log: &Log<WalFrame>, tail: &Tail, next: Offset, dir: &Path) -> Result<(), Error> {
+    let gap = tail.iter().zip(next.get()..).find(|((meta, _), expect)| meta.index.get() != *expect);
+    if let Some(((meta, _), expect)) = gap {
+        return Err(Error::corrupt(dir, format!("entry {} stands where {expect} should", meta.index)));
+    }
+    if log.end() < next {
+        let text = format!("the log ends before entry {}, but the state has seen it", next.get() - 1);
+        return Err(Error::corrupt(dir, text));
+    }
+    Ok(())
+}
+
+fn replay(mut applier: Applier, tail: Tail, dir: &Path) -> Result<Applier, Error> {
+    let wal = dir.join("wal");
+    for chunk in tail.chunks(REPLAY_ENTRIES) {
+        let mut entries = Vec::with_capacity(chunk.len());
+        for (meta, payload) in chunk {
+            if meta.kind != KIND_ENTRY {
+                return Err(Error::corrupt(
+                    &wal,
+                    format!("entry {} is of unknown kind {}", meta.index, meta.kind),
+                ));
+            }
+            entries.push(Entry::decode(payload.clone()).map_err(|e| Error::corrupt(&wal, e))?);
+        }
+        let Some((last, _)) = chunk.last() else { break };
+        let applied = AppliedIndex { index: LogIndex(last.index.get()), term: last.term };
+        // Refusals were answered before the crash, or nobody waits for them any more.
+        applier.apply(&entries, applied, false).map_err(|e| Error::corrupt(dir, e))?;
+    }
+    if !tail.is_empty() {
+        tracing::info!(entries = tail.len(), "replayed the log");
+    }
+    Ok(applier)
+}
+
+fn launch(options: Options, applier: Applier, tasks: &Tasks) -> Result<Handle, Error> {
+    let (requests, queue) = mpsc::channel(QUEUE_ENTRIES);
+    let (out, batches) = sync_channel(BATCHES);
+    let (done, closed) = watch::channel(false);
+    let proposer = Proposer {
+        requests: queue,
+        replicator: Box::new(Single::new(applier.log.clone())),
+        out,
+        health: applier.health.clone(),
+    };
+    let inner = Inner {
+        reads: Arc::new(Reads { db: applier.db.clone() }),
+        hub: applier.hub.clone(),
+        leases: applier.leases.clone(),
+        health: applier.health.clone(),
+        clock: options.clock,
+        requests,
+        room: Arc::new(Semaphore::new(QUEUE_BYTES)),
+        random: Mutex::new(Random::from_entropy()),
+        tasks: tasks.clone(),
+        closed,
+    };
+    spawn_threads(&options.dir, proposer, applier, batches, done)?;
+    let handle = Handle { inner: Arc::new(inner) };
+    spawn_tasks(&handle, tasks);
+    Ok(handle)
+}
+
+fn spawn_threads(
+    dir: &Path,
+    proposer: Proposer,
+    applier: Applier,
+    batches: Receiver<Batch>,
+    done: watch::Sender<bool>,
+) -> Result<(), Error> {
+    let db = applier.db.clone();
+    let hub = applier.hub.clone();
+    thread(dir, "store-log", move || proposer.run())?;
+    thread(dir, "store-apply", move || {
+        applier.run(&batches);
+        hub.close();
+        db.close();
+        done.send_replace(true);
+    })?;
+    Ok(())
+}
+
+fn thread(dir: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::io(dir))
+}
+
+fn spawn_tasks(handle: &Handle, tasks: &Tasks) {
+    let expiring = handle.clone();
+    tasks.spawn(TaskKind::Service, "store-leases", async move {
+        expiring.expire_leases().await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let (closing, token) = (handle.clone(), tasks.token());
+    tasks.spawn(TaskKind::Service, "store-close", async move {
+        token.cancelled().await;
+        closing.close().await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+}
