@@ -239,6 +239,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// True when nothing at all is known about the object being walked.
+    pub fn is_untyped(self) -> bool {
+        self.schema.types.is_empty()
+    }
+
     /// True when server-side apply owns the map or object here as one.
     pub fn is_atomic_map(self) -> bool {
         self.facts.atomic_map || self.type_def().is_some_and(|def| def.atomic)

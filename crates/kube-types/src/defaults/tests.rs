@@ -24,7 +24,11 @@ fn pods() {
         "volumes": [{"name": "v"}, {"name": "s", "secret": {"secretName": "x"}}, {"name": "h", "hostPath": {"path": "/"}},
             {"name": "p", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]
     }});
-    check("", "pods", pod, expect![[r#"
+    check(
+        "",
+        "pods",
+        pod,
+        expect![[r#"
         {
           "metadata": {
             "name": "p"
@@ -140,14 +144,19 @@ fn pods() {
               }
             ]
           }
-        }"#]]);
+        }"#]],
+    );
 }
 
 #[test]
 fn deployments() {
     let deployment = json!({"spec": {"selector": {}, "template": {"spec": {"containers": [{"name": "c", "image": "a",
         "resources": {"limits": {"cpu": "1"}}}]}}}});
-    check("apps", "deployments", deployment, expect![[r#"
+    check(
+        "apps",
+        "deployments",
+        deployment,
+        expect![[r#"
         {
           "spec": {
             "progressDeadlineSeconds": 600,
@@ -185,7 +194,8 @@ fn deployments() {
               }
             }
           }
-        }"#]]);
+        }"#]],
+    );
     check(
         "apps",
         "deployments",
@@ -252,15 +262,24 @@ fn services() {
               }
             }"#]],
     );
-    check("", "services", json!({"spec": {"type": "ExternalName", "externalName": "a.b"}}), expect![[r#"
+    check(
+        "",
+        "services",
+        json!({"spec": {"type": "ExternalName", "externalName": "a.b"}}),
+        expect![[r#"
         {
           "spec": {
             "externalName": "a.b",
             "sessionAffinity": "None",
             "type": "ExternalName"
           }
-        }"#]]);
-    check("discovery.k8s.io", "endpointslices", json!({"ports": [{"port": 80}]}), expect![[r#"
+        }"#]],
+    );
+    check(
+        "discovery.k8s.io",
+        "endpointslices",
+        json!({"ports": [{"port": 80}]}),
+        expect![[r#"
         {
           "ports": [
             {
@@ -269,12 +288,17 @@ fn services() {
               "protocol": "TCP"
             }
           ]
-        }"#]]);
+        }"#]],
+    );
 }
 
 #[test]
 fn the_others() {
-    check("", "namespaces", json!({"metadata": {"name": "n"}}), expect![[r#"
+    check(
+        "",
+        "namespaces",
+        json!({"metadata": {"name": "n"}}),
+        expect![[r#"
         {
           "metadata": {
             "labels": {
@@ -285,12 +309,18 @@ fn the_others() {
           "status": {
             "phase": "Active"
           }
-        }"#]]);
-    check("", "secrets", json!({"data": {}}), expect![[r#"
+        }"#]],
+    );
+    check(
+        "",
+        "secrets",
+        json!({"data": {}}),
+        expect![[r#"
         {
           "data": {},
           "type": "Opaque"
-        }"#]]);
+        }"#]],
+    );
     check(
         "rbac.authorization.k8s.io",
         "rolebindings",
