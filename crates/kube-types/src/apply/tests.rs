@@ -49,17 +49,23 @@ fn create_is_tracked_as_kubectl_shows_it() {
     let mut new = config(Some(1), "a");
     defaults::apply(Registry::builtin().find("apps", "v1", "deployments").unwrap(), &mut new);
     track_update(&deployment_schema(), None, &mut new, &manager("kubectl-create", 1));
-    check(&new, expect![[r#"
+    check(
+        &new,
+        expect![[r#"
         Update kubectl-create 1970-01-01T00:00:01Z {"f:metadata":{"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:progressDeadlineSeconds":{},"f:replicas":{},"f:revisionHistoryLimit":{},"f:selector":{},"f:strategy":{"f:rollingUpdate":{".":{},"f:maxSurge":{},"f:maxUnavailable":{}},"f:type":{}},"f:template":{"f:metadata":{"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:image":{},"f:imagePullPolicy":{},"f:name":{},"f:ports":{".":{},"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{},"f:protocol":{}}},"f:resources":{},"f:terminationMessagePath":{},"f:terminationMessagePolicy":{}}},"f:dnsPolicy":{},"f:restartPolicy":{},"f:schedulerName":{},"f:securityContext":{},"f:terminationGracePeriodSeconds":{}}}}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn apply_owns_what_it_says() {
     let live = apply(None, &config(Some(1), "a"), "one", 1, false).unwrap();
-    check(&live, expect![[r#"
+    check(
+        &live,
+        expect![[r#"
         Apply one 1970-01-01T00:00:01Z {"f:metadata":{"f:labels":{"f:app":{}}},"f:spec":{"f:replicas":{},"f:selector":{},"f:template":{"f:metadata":{"f:labels":{"f:app":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:image":{},"f:name":{},"f:ports":{"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{}}}}}}}}}
-    "#]]);
+    "#]],
+    );
     // Again, later: nothing changes, not even the time.
     let again = apply(Some(&live), &config(Some(1), "a"), "one", 2, false).unwrap();
     assert_eq!(again, live);
@@ -80,10 +86,13 @@ fn conflicts_are_told_and_forced() {
         - .spec.template.spec.containers[name="c"].image {"causes":[{"field":".spec.replicas","message":"conflict with \"one\"","reason":"FieldManagerConflict"},{"field":".spec.template.spec.containers[name=\"c\"].image","message":"conflict with \"one\"","reason":"FieldManagerConflict"}]}"#]].assert_eq(&text(apply(Some(&live), &config(Some(2), "b"), "two", 2, false)));
     let forced = apply(Some(&live), &config(Some(2), "a"), "two", 2, true).unwrap();
     assert_eq!(forced["spec"]["replicas"], 2);
-    check(&forced, expect![[r#"
+    check(
+        &forced,
+        expect![[r#"
         Apply one 1970-01-01T00:00:01Z {"f:metadata":{"f:labels":{"f:app":{}}},"f:spec":{"f:selector":{},"f:template":{"f:metadata":{"f:labels":{"f:app":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:image":{},"f:name":{},"f:ports":{"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{}}}}}}}}}
         Apply two 1970-01-01T00:00:02Z {"f:metadata":{"f:labels":{"f:app":{}}},"f:spec":{"f:replicas":{},"f:selector":{},"f:template":{"f:metadata":{"f:labels":{"f:app":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:image":{},"f:name":{},"f:ports":{"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{}}}}}}}}}
-    "#]]);
+    "#]],
+    );
     // The same values are shared without a conflict.
     let shared = apply(Some(&live), &config(Some(1), "a"), "two", 2, false).unwrap();
     assert_eq!(owners(&shared).matches("f:replicas").count(), 2);
@@ -123,10 +132,13 @@ fn ordinary_writes_take_ownership_quietly() {
     new["spec"]["replicas"] = json!(5);
     new["metadata"]["annotations"] = json!({"k": "v"});
     track_update(&deployment_schema(), Some(&live), &mut new, &manager("kubectl-edit", 2));
-    check(&new, expect![[r#"
+    check(
+        &new,
+        expect![[r#"
         Apply one 1970-01-01T00:00:01Z {"f:metadata":{"f:labels":{"f:app":{}}},"f:spec":{"f:selector":{},"f:template":{"f:metadata":{"f:labels":{"f:app":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:image":{},"f:name":{},"f:ports":{"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{}}}}}}}}}
         Update kubectl-edit 1970-01-01T00:00:02Z {"f:metadata":{"f:annotations":{".":{},"f:k":{}}},"f:spec":{"f:replicas":{}}}
-    "#]]);
+    "#]],
+    );
     let scaled = Manager { subresource: "scale", ..manager("kubectl", 3) };
     let mut next = new.clone();
     next["spec"]["replicas"] = json!(6);
