@@ -23,6 +23,7 @@ mod run;
 mod sandbox;
 mod sys;
 
+pub(crate) use log::rotated as rotated_logs;
 pub(crate) use sys::start_time;
 
 use std::ffi::OsString;
