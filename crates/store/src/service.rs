@@ -14,7 +14,7 @@ use mvcc::{Entry, LeaseChange, read};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::applier::Applier;
+use crate::applier::{Applier, DURABLE_EVERY};
 use crate::db::{self, AppliedIndex, Db};
 use crate::handle::{Handle, Inner, QUEUE_BYTES, QUEUE_ENTRIES, Reads};
 use crate::leases::Leases;
@@ -98,6 +98,7 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
         health: Arc::default(),
         applied,
         dirty: None,
+        durable_every: DURABLE_EVERY,
         sweeping: true,
     };
     Ok((applier, tail))
