@@ -1,6 +1,6 @@
 //! Durable puts a second through one member in process, and how long starts take.
 //!
-//! `cargo run --release -p store --example puts -- [dir] [tasks] [seconds] [value bytes]`
+//! `cargo run --release -p store --example puts -- [dir] [tasks, with commas] [seconds] [value bytes]`
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,13 +59,14 @@ fn start(dir: &str, label: &str) -> Handle {
 #[tokio::main]
 async fn main() {
     let dir: String = argument(1, "/tmp/ketch-puts".to_owned());
-    let (tasks, seconds, value_bytes) = (argument(2, 64), argument(3, 5), argument(4, 256));
+    let counts: String = argument(2, "1,64".to_owned());
+    let (seconds, value_bytes) = (argument(3, 5), argument(4, 256));
     let _ = std::fs::remove_dir_all(&dir);
     let store = start(&dir, "empty");
     let began = Instant::now();
     put(&store, "first".to_owned(), vec![0; 100]).await;
     println!("first put: {:.1} ms", began.elapsed().as_secs_f64() * 1e3);
-    for tasks in [1, tasks] {
+    for tasks in counts.split(',').filter_map(|count| count.parse().ok()) {
         let (rate, took) = puts(&store, tasks, Duration::from_secs(seconds), value_bytes).await;
         let at = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
         println!(

@@ -29,6 +29,8 @@ pub(crate) const DURABLE_EVERY: Duration = Duration::from_millis(100);
 const DURABLE_SHARE: u32 = 10;
 /// ... but no later than this.
 const DURABLE_EVERY_MAX: Duration = Duration::from_secs(1);
+/// Entries applied in one transaction at most, when batches have queued up: a commit costs as much as several entries.
+const APPLY_ENTRIES: usize = 512;
 /// Events that one step of cleaning up after a compaction looks at: a few milliseconds.
 const SWEEP_EVENTS: usize = 256;
 
@@ -52,6 +54,7 @@ impl Applier {
     /// Runs until the proposer is gone; then leaves everything durable and the log empty.
     pub(crate) fn run(mut self, batches: &Receiver<Batch>) {
         while let Some(batch) = self.next(batches) {
+            let batch = batch.map(|batch| merge(batch, batches));
             if let Err(error) = self.step(batch) {
                 return self.fail(&error, batches);
             }
@@ -169,4 +172,17 @@ impl Applier {
             refuse(batch.waiting, &refusal);
         }
     }
+}
+
+/// A batch together with those that wait behind it.
+fn merge(mut batch: Batch, batches: &Receiver<Batch>) -> Batch {
+    while batch.entries.len() < APPLY_ENTRIES
+        && let Ok(more) = batches.try_recv()
+    {
+        // The index of the first is enough: they follow each other without a gap.
+        batch.committed.term = more.committed.term;
+        batch.entries.extend(more.entries);
+        batch.waiting.extend(more.waiting);
+    }
+    batch
 }
