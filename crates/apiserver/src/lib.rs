@@ -22,6 +22,7 @@ mod kubelet;
 mod local;
 mod objects;
 mod paths;
+mod protobuf;
 mod server;
 
 use std::net::{IpAddr, SocketAddr};

@@ -5,14 +5,18 @@
 
 mod kafka;
 mod kube;
+mod proto;
 
 use anyhow::{Result, bail};
 
 /// One generator: its name, how to run it, how to check its output.
 type Generator = (&'static str, fn() -> Result<()>, fn() -> Result<()>);
 
-const GENERATORS: &[Generator] =
-    &[("kafka", kafka::generate, kafka::check), ("kube", kube::generate, kube::check)];
+const GENERATORS: &[Generator] = &[
+    ("kafka", kafka::generate, kafka::check),
+    ("kube", kube::generate, kube::check),
+    ("proto", proto::generate, proto::check),
+];
 
 /// `codegen NAME`, `codegen NAME --check`, or `codegen --check` for all.
 pub fn run(args: &[String]) -> Result<()> {

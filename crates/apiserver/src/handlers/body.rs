@@ -8,21 +8,31 @@ use kube_types::status::{FieldError, Reason, Status};
 use serde_json::Value;
 
 use crate::http::query::Query;
+use crate::protobuf;
 use crate::server::Request;
 
 /// Media types of objects that are read here.
-const OBJECTS: [&str; 2] = ["application/json", "application/yaml"];
+const OBJECTS: [&str; 3] = ["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 /// The body as an object of `kind`, checked against its schema; warnings go into the request.
 pub(crate) fn object(rq: &mut Request, schema: &SchemaRef, kind: &GroupVersionKind) -> Result<Value, Status> {
-    let media = media_type(rq.header("content-type"))?;
     let validation = field_validation(&rq.query)?;
-    let decoded = decode::decode(kind, schema, &rq.body, media, validation)?;
+    let decoded = if is_protobuf(rq) {
+        let value = protobuf::decode(&rq.body, kind).map_err(Status::bad_request)?;
+        decode::normalize(kind, schema, value, validation)?
+    } else {
+        let media = media_type(rq.header("content-type"))?;
+        decode::decode(kind, schema, &rq.body, media, validation)?
+    };
     rq.warnings.extend(decoded.warnings);
     Ok(decoded.value)
 }
 
-/// The bytes of the body: so that a caller may decode them itself.
+fn is_protobuf(rq: &Request) -> bool {
+    essence(rq.header("content-type")) == protobuf::MEDIA_TYPE
+}
+
+/// How the body is written.
 pub(crate) fn media_type(content_type: &str) -> Result<MediaType, Status> {
     match essence(content_type) {
         "" | "application/json" => Ok(MediaType::Json),
@@ -82,6 +92,10 @@ pub(crate) fn place(
 pub(crate) fn delete_options(rq: &Request) -> Result<Value, Status> {
     if rq.body.is_empty() {
         return Ok(Value::Null);
+    }
+    if is_protobuf(rq) {
+        let kind = GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
+        return protobuf::decode(&rq.body, &kind).map_err(Status::bad_request);
     }
     decode::decode_untyped(&rq.body, media_type(rq.header("content-type"))?)
 }
