@@ -329,15 +329,20 @@ mod tests {
         let entry = [bytes(1, b"k"), bytes(2, b"v")].concat();
         let raw = [bytes(1, &metadata), bytes(2, &entry)].concat();
         let kind = GroupVersionKind::new("", "v1", "ConfigMap");
-        let expect =
-            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": { "k": "v" } });
+        let expect = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": { "k": "v" } });
         assert_eq!(decode(&body("v1", "ConfigMap", &raw), &kind), Ok(expect));
     }
 
     #[test]
     fn inlined_and_special_fields_are_read() {
         // A port of a service: targetPort "http", nodePort 0.
-        let port = [bytes(1, b"web"), vec![3 << 3, 80], bytes(4, &[8, 1, 16, 0, 26, 4, b'h', b't', b't', b'p']), vec![5 << 3, 0]].concat();
+        let port = [
+            bytes(1, b"web"),
+            vec![3 << 3, 80],
+            bytes(4, &[8, 1, 16, 0, 26, 4, b'h', b't', b't', b'p']),
+            vec![5 << 3, 0],
+        ]
+        .concat();
         let spec = bytes(1, &port);
         let kind = GroupVersionKind::new("", "v1", "Service");
         let value = decode(&body("v1", "Service", &bytes(2, &spec)), &kind).unwrap();
@@ -357,7 +362,13 @@ mod tests {
             // Never a panic; what is cut within a field is an error.
             let _ = decode(&whole[..cut], &kind);
         }
-        for broken in [&b""[..], b"k8s", b"k8s\0\xff", b"k8s\0\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"k8s\0\x12\x7f"] {
+        for broken in [
+            &b""[..],
+            b"k8s",
+            b"k8s\0\xff",
+            b"k8s\0\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            b"k8s\0\x12\x7f",
+        ] {
             assert!(decode(broken, &kind).is_err(), "{broken:?}");
         }
     }
