@@ -27,7 +27,7 @@ pub fn apply_kind(gvk: &GroupVersionKind, object: &mut Value) {
         ("", "Pod") => pod::pod(map),
         ("", "Namespace") => namespace(map),
         ("", "Node") => node(map),
-        ("", "Secret") => text(map, "type", "Opaque"),
+        ("", "Secret") => secret(map),
         ("", "Service") => service::service(map),
         ("", "Endpoints") => service::endpoints(map),
         ("apps", "Deployment") => deployment(map),
@@ -102,6 +102,18 @@ fn namespace(map: &mut Map<String, Value>) {
     }
 }
 
+/// `stringData` is for writing only: it goes into `data`.
+fn secret(map: &mut Map<String, Value>) {
+    use base64::Engine;
+    text(map, "type", "Opaque");
+    let Some(Value::Object(plain)) = map.remove("stringData") else { return };
+    let Some(data) = object(map, "data") else { return };
+    for (key, value) in plain {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or(""));
+        data.insert(key, encoded.into());
+    }
+}
+
 fn node(map: &mut Map<String, Value>) {
     let Some(status) = existing(map, "status") else { return };
     // Allocatable is capacity until the node says otherwise.
@@ -135,7 +147,7 @@ fn replica_set(map: &mut Map<String, Value>) {
 
 /// Defaults of the pod template in a workload's spec.
 fn template(spec: &mut Map<String, Value>) {
-    if let Some(pod) = existing(spec, "template").and_then(|template| existing(template, "spec")) {
+    if let Some(pod) = object(spec, "template").and_then(|template| object(template, "spec")) {
         pod_spec(pod);
     }
 }

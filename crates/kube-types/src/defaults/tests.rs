@@ -209,7 +209,15 @@ fn deployments() {
                 "strategy": {
                   "type": "Recreate"
                 },
-                "template": {}
+                "template": {
+                  "spec": {
+                    "dnsPolicy": "ClusterFirst",
+                    "restartPolicy": "Always",
+                    "schedulerName": "default-scheduler",
+                    "securityContext": {},
+                    "terminationGracePeriodSeconds": 30
+                  }
+                }
               }
             }"#]],
     );

@@ -97,7 +97,8 @@ fn patches_say_what_they_understand() {
             "kind": "Deployment",
             "version": "v1"
           }
-        }"##]].assert_eq(&serde_json::to_string_pretty(patch).unwrap());
+        }"##]]
+    .assert_eq(&serde_json::to_string_pretty(patch).unwrap());
 }
 
 #[test]
