@@ -13,6 +13,9 @@ const MEMBER_ID_REQUIRED_FROM: i16 = 4;
 /// First version whose clients understand `skip_assignment` (KIP-814).
 const SKIP_ASSIGNMENT_FROM: i16 = 9;
 
+/// How long a group without joined members waits at least before it looks again, whatever its members asked for.
+const WAIT_FOR_STATIC_MIN_MS: i32 = 1_000;
+
 /// A JoinGroup request on its way through.
 pub(crate) struct Join<'a> {
     pub client: &'a Client,
@@ -256,7 +259,7 @@ impl Group {
         self.new_member_added = false;
         if !self.elect_joined_leader() && !self.members.is_empty() {
             // Only static members are left and none is here: wait until they join or their sessions end.
-            desk.after(self.join_timer(), self.rebalance_timeout_ms());
+            desk.after(self.join_timer(), self.rebalance_timeout_ms().max(WAIT_FOR_STATIC_MIN_MS));
             return;
         }
         self.next_generation(desk);
