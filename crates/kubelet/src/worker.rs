@@ -193,6 +193,21 @@ impl Worker {
         own.unwrap_or_else(|| self.context.options.node_ip.to_string())
     }
 
+    /// As [`Worker::spawn`], for what waits long and may be dropped when the agent stops: the next one begins it anew.
+    fn spawn_waiting(
+        &self,
+        name: &'static str,
+        operation: impl Future<Output = Option<Event>> + Send + 'static,
+    ) {
+        let token = self.context.tasks.token();
+        self.spawn(name, async move {
+            tokio::select! {
+                () = token.cancelled() => None,
+                event = operation => event,
+            }
+        });
+    }
+
     /// Spawns an operation whose report comes back as an event.
     fn spawn(&self, name: &'static str, operation: impl Future<Output = Option<Event>> + Send + 'static) {
         let sender = self.sender.clone();
@@ -241,7 +256,7 @@ impl Worker {
         let (context, pod, ip) = (self.context.clone(), self.pod.clone(), self.ip());
         let (Some(container), Some(id)) = (self.container(name), self.id_of(name)) else { return };
         context.events.container(&pod, name, Kind::Normal, "Killing", message);
-        self.spawn("stop container", async move {
+        self.spawn_waiting("stop container", async move {
             ops::stop_container(&context, &pod, &container, &id, &ip, grace_s).await;
             None
         });
@@ -252,7 +267,7 @@ impl Worker {
         let (Some(container), Some(id)) = (self.container(&name), self.id_of(&name)) else { return };
         let Some(probe) = kind.of(&container).cloned() else { return };
         let timeout = Duration::from_millis(u64::try_from(probe::timeout_ms(&probe)).unwrap_or(1000));
-        self.spawn("probe", async move {
+        self.spawn_waiting("probe", async move {
             let result = probes::run(&context, &container, &id, &ip, &probe, timeout).await;
             Some(Event::Probed { name, id, kind, result })
         });
@@ -261,7 +276,7 @@ impl Worker {
     /// Reports the container's end.
     fn watch(&self, name: String, id: String) {
         let context = self.context.clone();
-        self.spawn("watch container", async move {
+        self.spawn_waiting("watch container", async move {
             let end = context.runtime.wait(&id).await;
             Some(Event::Exited { name, id, end })
         });
@@ -344,7 +359,7 @@ impl Worker {
         };
         let (context, pod, ip) = (self.context.clone(), self.pod.clone(), self.ip());
         let grace = Duration::from_secs(u64::try_from(plan::grace(&pod)).unwrap_or(30).max(1));
-        self.spawn("postStart hook", async move {
+        self.spawn_waiting("postStart hook", async move {
             let failed = probes::run_hook(&context, &pod, &container, &id, &ip, &hook, grace).await.err()?;
             let text = format!("PostStartHook failed: {failed}");
             context.events.container(&pod, &container.name, Kind::Warning, "FailedPostStartHook", text);

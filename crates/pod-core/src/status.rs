@@ -43,9 +43,7 @@ pub fn status(pod: &Pod, state: &PodState, host_ip: &str, now: i64) -> PodStatus
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.iter().map(|ip| PodIP { ip: ip.clone() }).collect()),
         start_time: old.and_then(|old| old.start_time.clone()).or_else(|| Some(time(state.start_ms))),
-        qos_class: Some(
-            old.and_then(|old| old.qos_class.clone()).unwrap_or_else(|| qos(pod).name().to_owned()),
-        ),
+        qos_class: Some(qos(pod).name().to_owned()),
         container_statuses: Some(statuses(&spec.containers, false)),
         init_container_statuses: (!init.is_empty()).then(|| statuses(init, true)),
         observed_generation: pod.metadata.generation,

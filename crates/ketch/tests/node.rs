@@ -1,0 +1,488 @@
+//! The node agent against the API server: pods as API objects become containers, and their status comes back.
+//!
+//! In memory below and without a scheduler: pods name their node. The pod network is a stand-in that hands out
+//! addresses; what these tests look at is everything else.
+
+use api_client::Informers;
+use base::clock::SystemClock;
+use base::random::Random;
+use base::task::Tasks;
+use identity::UserInfo;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use kubelet::runtime::ShimCommand;
+use pod_core::{Attachment, BoxFuture, DnsConfig, NetworkError, PodNetwork, PodRef};
+use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+const NODE: &str = "node-1";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Hands out addresses and touches nothing.
+#[derive(Default)]
+struct Addresses(AtomicU8);
+
+impl PodNetwork for Addresses {
+    fn attach<'a>(
+        &'a self,
+        _: &'a PodRef,
+        netns: &'a Path,
+    ) -> BoxFuture<'a, Result<Attachment, NetworkError>> {
+        let ip = IpAddr::V4(Ipv4Addr::new(127, 9, 0, self.0.fetch_add(1, Ordering::Relaxed) + 2));
+        self.adopt_at(netns, ip)
+    }
+    fn adopt<'a>(
+        &'a self,
+        _: &'a PodRef,
+        netns: &'a Path,
+        ip: IpAddr,
+    ) -> BoxFuture<'a, Result<Attachment, NetworkError>> {
+        self.adopt_at(netns, ip)
+    }
+    fn detach<'a>(&'a self, _: &'a PodRef) -> BoxFuture<'a, Result<(), NetworkError>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn dns(&self, namespace: &str) -> DnsConfig {
+        DnsConfig {
+            nameservers: vec![IpAddr::V4(Ipv4Addr::new(10, 43, 0, 10))],
+            searches: vec![format!("{namespace}.svc.cluster.local")],
+            options: vec!["ndots:5".to_owned()],
+        }
+    }
+}
+
+impl Addresses {
+    fn adopt_at<'a>(&self, netns: &Path, ip: IpAddr) -> BoxFuture<'a, Result<Attachment, NetworkError>> {
+        let netns_path = netns.to_owned();
+        Box::pin(async move { Ok(Attachment { ip, gateway: IpAddr::V4(Ipv4Addr::LOCALHOST), netns_path }) })
+    }
+}
+
+struct Cluster {
+    tasks: Tasks,
+    agent: Tasks,
+    client: Client,
+    api: apiserver::Handle,
+    pki: pki::Pki,
+    dir: tempfile::TempDir,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        kubelet::down(&self.dir.path().join("node"));
+    }
+}
+
+fn busybox() -> Option<PathBuf> {
+    let found = ["/bin/busybox", "/usr/bin/busybox"].iter().map(PathBuf::from).find(|path| path.exists());
+    let able = found.is_some() && testkit::can_isolate();
+    if !able {
+        eprintln!("skipped: needs root and busybox-static (apt-get install busybox-static)");
+    }
+    found.filter(|_| able)
+}
+
+impl Cluster {
+    async fn start() -> Option<Self> {
+        let busybox = busybox()?;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let archive = dir.path().join("busybox.tar");
+        std::fs::write(&archive, image(&busybox)).expect("an archive");
+        kubelet::images::import(&dir.path().join("node/images"), &archive).expect("an image");
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+        let pki = pki::Pki::open(&dir.path().join("pki"), now as i64).expect("certificates");
+        let tasks = Tasks::new();
+        let api = start_api(&pki, &tasks).await;
+        let client = api_client::client(api.local(UserInfo::new("admin", &["system:masters"])));
+        let mut cluster = Self { agent: tasks.child(), tasks, client, api, pki, dir };
+        for namespace in ["default"] {
+            let account = json!({"metadata": {"name": "default"}});
+            let _ = cluster
+                .namespaced::<ServiceAccount>(namespace)
+                .create(&PostParams::default(), &of(account))
+                .await;
+            let ca = json!({"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "the authority"}});
+            let _ = cluster.namespaced::<ConfigMap>(namespace).create(&PostParams::default(), &of(ca)).await;
+        }
+        cluster.start_agent().await;
+        Some(cluster)
+    }
+
+    /// Starts the agent; called again after [`Cluster::stop_agent`] it is the next one on the same directory.
+    async fn start_agent(&mut self) {
+        self.agent = self.tasks.child();
+        let client = api_client::client(self.api.local(UserInfo::node(NODE)));
+        let informers = Informers::start(client.clone(), &self.agent);
+        let leaf = self.pki.kubelet_server(NODE, &[IpAddr::V4(Ipv4Addr::LOCALHOST)]).expect("a certificate");
+        let options = kubelet::Options {
+            node_name: NODE.to_owned(),
+            node_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            dir: self.dir.path().join("node"),
+            listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+            tls: Arc::new(self.pki.server_config(&leaf).expect("TLS")),
+            cluster_domain: "cluster.local".to_owned(),
+            pod_cidr: None,
+            version: "v1.36.0".to_owned(),
+            shim: ShimCommand { program: env!("CARGO_BIN_EXE_ketch").into(), args: vec!["shim".into()] },
+            clock: SystemClock::shared(),
+        };
+        let network = Arc::new(Addresses::default());
+        kubelet::Service::start(options, client, informers, network, &self.agent).await.expect("an agent");
+    }
+
+    async fn stop_agent(&self) {
+        assert!(self.agent.shutdown(Duration::from_secs(5)).await, "the agent's tasks end");
+    }
+
+    fn namespaced<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        self.namespaced("default")
+    }
+
+    async fn create(&self, name: &str, mut spec: Value) {
+        spec["nodeName"] = json!(NODE);
+        for list in ["containers", "initContainers"] {
+            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                container["image"] = json!("busybox");
+                container["imagePullPolicy"] = json!("IfNotPresent");
+            }
+        }
+        let pod = json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": spec});
+        self.pods().create(&PostParams::default(), &of(pod)).await.expect("a pod");
+    }
+
+    /// Waits until the pod looks as wanted.
+    async fn until(&self, name: &str, what: &str, test: impl Fn(&Pod) -> bool) -> Pod {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let pod = self.pods().get_opt(name).await.expect("an answer");
+            if let Some(pod) = pod.filter(|pod| test(pod)) {
+                return pod;
+            }
+            if Instant::now() > deadline {
+                let pod = self.pods().get_opt(name).await.expect("an answer");
+                let status = serde_json::to_string_pretty(&pod.map(|pod| pod.status)).expect("JSON");
+                panic!("{name} never became {what}: {status}\n{}", self.events(name).await.join("\n"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn ready(&self, name: &str) -> Pod {
+        self.until(name, "ready", |pod| condition(pod, "Ready") == "True").await
+    }
+
+    async fn gone(&self, name: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.pods().get_opt(name).await.expect("an answer").is_some() {
+            assert!(Instant::now() < deadline, "{name} stays");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn delete(&self, name: &str, grace: u32) {
+        let params = DeleteParams::default().grace_period(grace);
+        self.pods().delete(name, &params).await.expect("deleted");
+    }
+
+    async fn logs(&self, name: &str, params: &LogParams) -> String {
+        self.pods().logs(name, params).await.expect("logs")
+    }
+
+    async fn events(&self, name: &str) -> Vec<String> {
+        let all = self.namespaced::<Event>("default").list(&ListParams::default()).await.expect("events");
+        all.items
+            .into_iter()
+            .filter(|event| event.involved_object.name.as_deref() == Some(name))
+            .map(|event| {
+                format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default())
+            })
+            .collect()
+    }
+}
+
+async fn start_api(pki: &pki::Pki, tasks: &Tasks) -> apiserver::Handle {
+    let names = pki::Names { dns: vec!["localhost".into()], addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] };
+    let leaf = pki.api_server(&names).expect("a certificate");
+    let kubelet_client = pki.kubelet_client().expect("a certificate");
+    let options = apiserver::Options {
+        listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        tls: pki.server_config(&leaf).expect("TLS"),
+        kubelet_tls: pki.client_config(Some(&kubelet_client)).expect("TLS"),
+        service_account_key: pki.service_account_key_der().to_vec(),
+        issuer: identity::token::DEFAULT_ISSUER.to_owned(),
+        service_cidr: "10.43.0.0/16".parse().expect("a range"),
+        advertise: None,
+        clock: SystemClock::shared(),
+        random: Random::from_seed(1),
+    };
+    let handle =
+        apiserver::Service::start(options, testkit::MemStore::shared(), tasks).await.expect("an API server");
+    handle.ready().await;
+    handle
+}
+
+fn of<K: serde::de::DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).expect("a well-formed object")
+}
+
+fn condition<'p>(pod: &'p Pod, kind: &str) -> &'p str {
+    let all = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    all.iter().find(|condition| condition.type_ == kind).map_or("", |condition| condition.status.as_str())
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("")
+}
+
+/// The status of container `name` as JSON.
+fn container(pod: &Pod, name: &str) -> Value {
+    let status = serde_json::to_value(&pod.status).expect("JSON");
+    ["containerStatuses", "initContainerStatuses"]
+        .iter()
+        .flat_map(|list| status[list].as_array().cloned().unwrap_or_default())
+        .find(|status| status["name"] == name)
+        .unwrap_or_default()
+}
+
+/// A docker-save archive with busybox and links to its applets.
+fn image(busybox: &Path) -> Vec<u8> {
+    let program = std::fs::read(busybox).expect("busybox");
+    let mut layer = tar(&[("bin/busybox", &program), ("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")]);
+    // The two zero blocks at the end come after the links.
+    layer.truncate(layer.len() - 1024);
+    for applet in
+        ["sh", "cat", "sleep", "id", "echo", "ls", "env", "true", "false", "touch", "mkdir", "httpd", "test"]
+    {
+        layer.extend(header(&format!("bin/{applet}"), b'2', "busybox", 0));
+    }
+    layer.extend([0u8; 1024]);
+    let digest = |data: &[u8]| -> String {
+        let path = std::env::temp_dir().join(format!("sha-{}", std::process::id()));
+        std::fs::write(&path, data).expect("temp file");
+        let out = std::process::Command::new("sha256sum").arg(&path).output().expect("coreutils");
+        let _ = std::fs::remove_file(path);
+        String::from_utf8_lossy(&out.stdout)[..64].to_owned()
+    };
+    let config = json!({"os": "linux", "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", digest(&layer))]}})
+    .to_string();
+    let name = format!("{}.json", digest(config.as_bytes()));
+    let manifest =
+        json!([{"Config": name, "RepoTags": ["busybox:latest"], "Layers": ["layer.tar"]}]).to_string();
+    tar(&[("manifest.json", manifest.as_bytes()), (&name, config.as_bytes()), ("layer.tar", &layer)])
+}
+
+fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, data) in files {
+        out.extend(header(name, b'0', "", data.len()));
+        out.extend_from_slice(data);
+        out.resize(out.len().next_multiple_of(512), 0);
+    }
+    out.extend([0u8; 1024]);
+    out
+}
+
+fn header(name: &str, kind: u8, link: &str, size: usize) -> Vec<u8> {
+    let mut block = vec![0u8; 512];
+    block[..name.len()].copy_from_slice(name.as_bytes());
+    block[100..108].copy_from_slice(b"0000755\0");
+    block[108..116].copy_from_slice(b"0000000\0");
+    block[116..124].copy_from_slice(b"0000000\0");
+    block[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+    block[136..148].copy_from_slice(b"00000000000\0");
+    block[156] = kind;
+    block[157..157 + link.len()].copy_from_slice(link.as_bytes());
+    block[257..265].copy_from_slice(b"ustar\x0000");
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_runs_serves_logs_and_goes() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let node = Api::<Node>::all(cluster.client.clone()).get(NODE).await.expect("the node");
+    assert_eq!(
+        node.status.and_then(|s| s.node_info).map(|info| info.kubelet_version),
+        Some("v1.36.0".to_owned())
+    );
+    let begun = Instant::now();
+    cluster
+        .create(
+            "web",
+            json!({"terminationGracePeriodSeconds": 3, "containers": [{"name": "c",
+            "command": ["sh", "-c", "trap 'exit 3' TERM; echo started; env; while true; do sleep 0.1; done"],
+            "env": [{"name": "WHO", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+            "resources": {"requests": {"cpu": "10m"}}}]}),
+        )
+        .await;
+    let pod = cluster.ready("web").await;
+    println!("ready after {:?}", begun.elapsed());
+    assert_eq!(phase(&pod), "Running");
+    let status = pod.status.as_ref().expect("a status");
+    assert_eq!(status.pod_ip.as_deref(), Some("127.9.0.2"));
+    assert_eq!(status.qos_class.as_deref(), Some("Burstable"));
+    assert!(container(&pod, "c")["containerID"].as_str().is_some_and(|id| id.starts_with("ketch://")));
+    let text = cluster.logs("web", &LogParams::default()).await;
+    for line in ["started", "WHO=web", "HOSTNAME=web", "KUBERNETES_SERVICE_HOST=10.43.0.1"] {
+        assert!(text.lines().any(|seen| seen == line), "{line} in {text}");
+    }
+    let events = cluster.events("web").await;
+    for reason in ["Pulled", "Created", "Started"] {
+        assert!(events.iter().any(|event| event.starts_with(reason)), "{reason} in {events:?}");
+    }
+    cluster.delete("web", 3).await;
+    cluster.gone("web").await;
+    let left = std::fs::read_dir(cluster.dir.path().join("node/containers")).expect("a directory").count();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn volumes_hold_what_the_api_says() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let map = json!({"metadata": {"name": "cm"}, "data": {"key": "one", "other": "x"}});
+    cluster
+        .namespaced::<ConfigMap>("default")
+        .create(&PostParams::default(), &of(map))
+        .await
+        .expect("a config map");
+    let secret = json!({"metadata": {"name": "s"}, "stringData": {"password": "secret"}});
+    cluster
+        .namespaced::<Secret>("default")
+        .create(&PostParams::default(), &of(secret))
+        .await
+        .expect("a secret");
+    let script = "cat /cm/key; echo; cat /s/password; echo; ls /account; cat /labels/labels; echo; cat /shared/from-init; \
+                  cat /sub; echo; while test \"$(cat /cm/key)\" = one; do sleep 0.1; done; echo changed; sleep 1000";
+    cluster
+        .create("v", json!({
+            "initContainers": [{"name": "i", "command": ["sh", "-c", "echo hello > /shared/from-init"],
+                "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}],
+            "containers": [{"name": "c", "command": ["sh", "-c", script], "volumeMounts": [
+                {"name": "cm", "mountPath": "/cm"}, {"name": "s", "mountPath": "/s", "readOnly": true},
+                {"name": "account", "mountPath": "/account"}, {"name": "labels", "mountPath": "/labels"},
+                {"name": "shared", "mountPath": "/shared"}, {"name": "cm", "mountPath": "/sub", "subPath": "other"}]}],
+            "volumes": [{"name": "cm", "configMap": {"name": "cm"}}, {"name": "s", "secret": {"secretName": "s"}},
+                {"name": "shared", "emptyDir": {}},
+                {"name": "labels", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+                {"name": "account", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}},
+                    {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}]}}]}))
+        .await;
+    cluster.ready("v").await;
+    let patch = json!({"data": {"key": "two"}});
+    let api = cluster.namespaced::<ConfigMap>("default");
+    api.patch("cm", &PatchParams::default(), &Patch::Merge(&patch)).await.expect("patched");
+    let deadline = Instant::now() + PATIENCE;
+    let params = LogParams { container: Some("c".into()), ..LogParams::default() };
+    let mut text = String::new();
+    while Instant::now() < deadline && !text.contains("changed") {
+        text = cluster.logs("v", &params).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(text, "one\nsecret\nca.crt\ntoken\napp=\"v\"\nhello\nx\nchanged\n");
+    cluster.delete("v", 0).await;
+    cluster.gone("v").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_show_and_heal() {
+    let Some(cluster) = Cluster::start().await else { return };
+    cluster
+        .create(
+            "crash",
+            json!({"containers": [{"name": "c", "command": ["sh", "-c", "echo run; exit 1"],
+            "terminationMessagePolicy": "FallbackToLogsOnError"}]}),
+        )
+        .await;
+    cluster
+        .create(
+            "once",
+            json!({"restartPolicy": "Never", "containers": [{"name": "c", "command": ["false"]}]}),
+        )
+        .await;
+    cluster.create("nosuch", json!({"containers": [{"name": "c", "command": ["nosuch"]}]})).await;
+    cluster
+        .create(
+            "sick",
+            json!({"containers": [{"name": "c", "command": ["sh", "-c", "touch /ok; sleep 1000"],
+            "livenessProbe": {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1},
+            "readinessProbe": {"exec": {"command": ["cat", "/ok"]}, "periodSeconds": 1}}],
+            "terminationGracePeriodSeconds": 1}),
+        )
+        .await;
+    let pod = json!({"metadata": {"name": "noimage"}, "spec": {"nodeName": NODE, "containers": [
+        {"name": "c", "image": "absent", "imagePullPolicy": "Never"}]}});
+    cluster.pods().create(&PostParams::default(), &of(pod)).await.expect("a pod");
+    let waiting =
+        |reason: &'static str| move |pod: &Pod| container(pod, "c")["state"]["waiting"]["reason"] == reason;
+    let pod = cluster.until("crash", "crash-looping", waiting("CrashLoopBackOff")).await;
+    let ended = &container(&pod, "c")["lastState"]["terminated"];
+    assert_eq!(
+        (&ended["exitCode"], &ended["reason"], &ended["message"]),
+        (&json!(1), &json!("Error"), &json!("run\n"))
+    );
+    let previous = LogParams { previous: true, ..LogParams::default() };
+    assert_eq!(cluster.logs("crash", &previous).await, "run\n");
+    cluster.until("noimage", "refused", waiting("ErrImageNeverPull")).await;
+    let pod = cluster.until("once", "failed", |pod| phase(pod) == "Failed").await;
+    assert_eq!(container(&pod, "c")["state"]["terminated"]["exitCode"], 1);
+    let pod = cluster.until("nosuch", "refused", |pod| container(pod, "c")["restartCount"] == 1).await;
+    let text = container(&pod, "c")["lastState"]["terminated"]["message"].to_string();
+    assert!(text.contains("executable file not found in $PATH"), "{text}");
+    cluster.until("sick", "restarted", |pod| container(pod, "c")["restartCount"] != 0).await;
+    let events = cluster.events("sick").await;
+    assert!(
+        events.iter().any(|event| event.contains("failed liveness probe, will be restarted")),
+        "{events:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_outlive_the_agent() {
+    let Some(mut cluster) = Cluster::start().await else { return };
+    let forever = json!({"containers": [{"name": "c", "command": ["sh", "-c", "echo once; sleep 1000"]}],
+        "terminationGracePeriodSeconds": 0});
+    cluster.create("stays", forever.clone()).await;
+    cluster.create("leaves", forever).await;
+    let before = cluster.ready("stays").await;
+    let gone = cluster.ready("leaves").await;
+    cluster.stop_agent().await;
+    let params = DeleteParams::default().grace_period(0);
+    cluster.pods().delete("leaves", &params).await.expect("deleted");
+    cluster.start_agent().await;
+    let uid = gone.metadata.uid.expect("a uid");
+    let deadline = Instant::now() + PATIENCE;
+    while cluster.dir.path().join("node/pods").join(&uid).exists() {
+        assert!(Instant::now() < deadline, "the orphan stays");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let after = cluster.ready("stays").await;
+    assert_eq!(container(&after, "c")["containerID"], container(&before, "c")["containerID"]);
+    assert_eq!(container(&after, "c")["restartCount"], 0);
+    assert_eq!(cluster.logs("stays", &LogParams::default()).await, "once\n");
+    // The new agent sees its end and starts it anew.
+    let cgroup = kubelet::cgroup::processes(&PathBuf::from(format!(
+        "/ketch-{}",
+        kubelet::runtime::directory_id(&cluster.dir.path().join("node"))
+    )));
+    for pid in cgroup {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+    cluster.until("stays", "restarted", |pod| container(pod, "c")["restartCount"] == 1).await;
+}
