@@ -2,15 +2,15 @@
 //!
 //! Its store is in memory; topics are read back from the directories on disk at start. Prints `ready ADDRESS`.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
+
+#[path = "../tests/common/mod.rs"]
+mod common;
 
 use base::task::Tasks;
 use broker::{Durability, Options, Service};
-use store_api::{Op, Store, Txn};
 
 #[tokio::main]
 async fn main() {
@@ -30,7 +30,7 @@ async fn main() {
         }
     }
     let store = testkit::MemStore::shared();
-    restore(Path::new(&dir), &store).await;
+    common::restore(Path::new(&dir), &store).await;
     let tasks = Tasks::new();
     let handle = Service::start(options, store, &tasks).await.expect("the broker starts");
     println!("ready {}", handle.addr());
@@ -41,32 +41,4 @@ async fn main() {
         _ = tokio::signal::ctrl_c() => {}
     }
     tasks.shutdown(Duration::from_secs(10)).await;
-}
-
-/// Puts the topics found on disk into the store.
-async fn restore(dir: &Path, store: &Arc<dyn Store>) {
-    let mut topics: BTreeMap<String, (String, i32)> = BTreeMap::new();
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name().into_string().expect("a name");
-        let Some((topic, partition)) = name.rsplit_once('-') else { continue };
-        let Ok(partition) = partition.parse::<i32>() else { continue };
-        let Ok(text) = std::fs::read_to_string(entry.path().join("partition.metadata")) else { continue };
-        let Some(id) = text.lines().nth(1).and_then(|line| line.strip_prefix("topic_id: ")) else { continue };
-        let topic = topics.entry(topic.to_owned()).or_insert_with(|| (uuid_text(id), 0));
-        topic.1 = topic.1.max(partition + 1);
-    }
-    for (name, (id, partitions)) in topics {
-        let value = format!(r#"{{"id":"{id}","partitions":{partitions}}}"#);
-        let put = Op::put(format!("/ketch/kafka/topics/{name}"), value);
-        store.txn(Txn { success: vec![put], ..Txn::default() }).await.expect("a topic");
-    }
-}
-
-/// base64url to 32 digits.
-fn uuid_text(base64url: &str) -> String {
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let digit = |c: u8| alphabet.iter().position(|a| *a == c).expect("base64url") as u128;
-    let (last, head) = base64url.as_bytes().split_last().expect("not empty");
-    let high = head.iter().fold(0u128, |n, c| n << 6 | digit(*c));
-    format!("{:032x}", high << 2 | digit(*last) >> 4)
 }

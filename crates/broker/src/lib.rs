@@ -15,6 +15,7 @@ mod api;
 mod catalog;
 mod config;
 mod door;
+mod groups;
 mod names;
 mod partition;
 mod root;

@@ -73,6 +73,11 @@ impl Partition {
         self.log.leader_epoch()
     }
 
+    /// The wall clock, milliseconds.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.root.clock.unix_ms()
+    }
+
     pub(crate) fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
     }

@@ -135,6 +135,11 @@ impl Service {
         tasks.spawn(TaskKind::Critical, "kafka-catalog", follow);
         tasks.spawn(TaskKind::Service, "kafka-checkpoints", keep_checkpoints(broker.clone(), tasks.token()));
         tasks.spawn(TaskKind::Service, "kafka-retention", keep_retention(broker.clone(), tasks.clone()));
+        let resuming = broker.clone();
+        connections.spawn(TaskKind::Service, "kafka-resume", async move {
+            resuming.groups.resume(&resuming).await;
+            Ok::<_, Error>(())
+        });
         for (index, (listener, _)) in listeners.into_iter().enumerate() {
             let accept = door::accept(listener, index, broker.clone(), connections.clone());
             connections.spawn(TaskKind::Critical, "kafka-accept", accept);

@@ -3,6 +3,7 @@
 mod cluster;
 mod configs;
 mod fetch;
+mod groups;
 mod list_offsets;
 mod metadata;
 mod produce;
@@ -24,10 +25,12 @@ use store_api::Store;
 use crate::catalog::{Catalog, Topic};
 use crate::config::Server;
 use crate::door::{Close, Peer, Reply};
+use crate::groups::Groups;
 use crate::partition::Partition;
 use crate::{Options, config};
 
 pub(crate) use producer_ids::ProducerIds;
+pub(crate) use topics::create_automatically;
 
 /// What all connections share.
 pub(crate) struct Broker {
@@ -39,6 +42,7 @@ pub(crate) struct Broker {
     pub connections: Arc<AtomicUsize>,
     /// Ends when the broker stops serving.
     pub tasks: Tasks,
+    pub groups: Groups,
     advertised: Vec<Option<(String, u16)>>,
     producer_ids: ProducerIds,
 }
@@ -53,6 +57,7 @@ impl Broker {
         tasks: Tasks,
     ) -> Arc<Self> {
         Arc::new(Self {
+            groups: Groups::new(&server),
             catalog,
             server,
             cluster_id,
@@ -93,6 +98,15 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::Fetch,
     ApiKey::ListOffsets,
     ApiKey::Metadata,
+    ApiKey::OffsetCommit,
+    ApiKey::OffsetFetch,
+    ApiKey::FindCoordinator,
+    ApiKey::JoinGroup,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::SyncGroup,
+    ApiKey::DescribeGroups,
+    ApiKey::ListGroups,
     ApiKey::ApiVersions,
     ApiKey::CreateTopics,
     ApiKey::DeleteTopics,
@@ -103,7 +117,9 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::AlterConfigs,
     ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
+    ApiKey::DeleteGroups,
     ApiKey::IncrementalAlterConfigs,
+    ApiKey::OffsetDelete,
     ApiKey::DescribeCluster,
     ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
@@ -129,6 +145,9 @@ pub(crate) async fn dispatch(connection: &Connection, frame: Bytes) -> Result<Re
 
 async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader) -> Result<Reply, Close> {
     let v = head.version;
+    if let Some(reply) = serve_groups(c, key, &head, body)? {
+        return Ok(reply);
+    }
     match key {
         ApiKey::Produce => {
             let request = m::ProduceRequest::read(body, v)?;
@@ -179,6 +198,30 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
         }
         other => Err(Close::Refused(format!("{} is not served", other.name()))),
     }
+}
+
+/// Serves the keys of groups; None for any other key.
+fn serve_groups(
+    c: &Connection,
+    key: ApiKey,
+    head: &RequestHead,
+    body: &mut Reader,
+) -> Result<Option<Reply>, Close> {
+    let (v, head) = (head.version, head.clone());
+    Ok(Some(match key {
+        ApiKey::OffsetCommit => groups::commit(c, head, m::OffsetCommitRequest::read(body, v)?),
+        ApiKey::OffsetFetch => groups::fetch_offsets(c, head, m::OffsetFetchRequest::read(body, v)?),
+        ApiKey::FindCoordinator => groups::find(c, head, m::FindCoordinatorRequest::read(body, v)?),
+        ApiKey::JoinGroup => groups::join(c, head, m::JoinGroupRequest::read(body, v)?),
+        ApiKey::Heartbeat => groups::heartbeat(c, head, m::HeartbeatRequest::read(body, v)?),
+        ApiKey::LeaveGroup => groups::leave(c, head, m::LeaveGroupRequest::read(body, v)?),
+        ApiKey::SyncGroup => groups::sync(c, head, m::SyncGroupRequest::read(body, v)?),
+        ApiKey::DescribeGroups => groups::describe(c, head, m::DescribeGroupsRequest::read(body, v)?),
+        ApiKey::ListGroups => groups::list(c, head, m::ListGroupsRequest::read(body, v)?),
+        ApiKey::DeleteGroups => groups::delete(c, head, m::DeleteGroupsRequest::read(body, v)?),
+        ApiKey::OffsetDelete => groups::delete_offsets(c, head, m::OffsetDeleteRequest::read(body, v)?),
+        _ => return Ok(None),
+    }))
 }
 
 /// An answer that is ready.

@@ -1,0 +1,127 @@
+//! A broker for a test, a raw client, and topics read back from directories.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::task::Tasks;
+use broker::{Handle, Options, Service};
+use bytes::Bytes;
+use kafka_wire::frame;
+use kafka_wire::{ErrorCode, Message};
+use store_api::{Op, Store, Txn};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A broker in this process. Its store outlives it where the test keeps it.
+pub struct Served {
+    pub handle: Handle,
+    pub tasks: Tasks,
+    pub store: Arc<dyn Store>,
+}
+
+impl Served {
+    /// Starts a broker in `dir` on a free port; groups do not wait for more members than there are.
+    pub async fn start(dir: &Path) -> Self {
+        Self::with(options(dir), testkit::MemStore::shared()).await
+    }
+
+    pub async fn with(options: Options, store: Arc<dyn Store>) -> Self {
+        let tasks = Tasks::new();
+        let handle = Service::start(options, store.clone(), &tasks).await.expect("the broker starts");
+        Self { handle, tasks, store }
+    }
+
+    pub fn bootstrap(&self) -> String {
+        self.handle.addr().to_string()
+    }
+
+    pub async fn raw(&self) -> Raw {
+        Raw::connect(self.handle.addr()).await
+    }
+
+    pub async fn stop(self) {
+        assert!(self.tasks.shutdown(Duration::from_secs(10)).await, "the broker stops");
+    }
+}
+
+pub fn options(dir: &Path) -> Options {
+    let mut options = Options::new(dir, vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]);
+    options.properties.insert("group.initial.rebalance.delay.ms".into(), "0".into());
+    options
+}
+
+/// A client that speaks frames.
+pub struct Raw {
+    pub stream: TcpStream,
+    correlation_id: i32,
+}
+
+impl Raw {
+    pub async fn connect(addr: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(addr).await.expect("a connection"), correlation_id: 0 }
+    }
+
+    pub async fn send<Q: Message>(&mut self, version: i16, request: &Q) {
+        self.correlation_id += 1;
+        for chunk in frame::request(self.correlation_id, Some("test"), version, request).expect("a request") {
+            self.stream.write_all(&chunk).await.expect("sent");
+        }
+    }
+
+    pub async fn receive<A: Message>(&mut self, version: i16) -> A {
+        let frame = self.frame().await.expect("an answer");
+        let (correlation_id, answer) = frame::read_response(&frame, version).expect("readable");
+        assert_eq!(correlation_id, self.correlation_id);
+        answer
+    }
+
+    pub async fn call<Q: Message, A: Message>(&mut self, version: i16, request: &Q) -> A {
+        self.send(version, request).await;
+        self.receive(version).await
+    }
+
+    /// The next frame without its size; None when the broker closed the connection.
+    pub async fn frame(&mut self) -> Option<Bytes> {
+        let size = self.stream.read_i32().await.ok()?;
+        let mut frame = vec![0; size as usize];
+        self.stream.read_exact(&mut frame).await.ok()?;
+        Some(frame.into())
+    }
+}
+
+#[track_caller]
+pub fn code(error_code: i16) -> ErrorCode {
+    ErrorCode::from_i16(error_code).expect("a known code")
+}
+
+/// Puts the topics found on disk into a store, for brokers whose store was in memory.
+pub async fn restore(dir: &Path, store: &Arc<dyn Store>) {
+    let mut topics: BTreeMap<String, (String, i32)> = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().expect("a name");
+        let Some((topic, partition)) = name.rsplit_once('-') else { continue };
+        let Ok(partition) = partition.parse::<i32>() else { continue };
+        let Ok(text) = std::fs::read_to_string(entry.path().join("partition.metadata")) else { continue };
+        let Some(id) = text.lines().nth(1).and_then(|line| line.strip_prefix("topic_id: ")) else { continue };
+        let topic = topics.entry(topic.to_owned()).or_insert_with(|| (uuid_text(id), 0));
+        topic.1 = topic.1.max(partition + 1);
+    }
+    for (name, (id, partitions)) in topics {
+        let value = format!(r#"{{"id":"{id}","partitions":{partitions}}}"#);
+        let put = Op::put(format!("/ketch/kafka/topics/{name}"), value);
+        store.txn(Txn { success: vec![put], ..Txn::default() }).await.expect("a topic");
+    }
+}
+
+/// base64url to 32 digits.
+fn uuid_text(base64url: &str) -> String {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let digit = |c: u8| alphabet.iter().position(|a| *a == c).expect("base64url") as u128;
+    let (last, head) = base64url.as_bytes().split_last().expect("not empty");
+    let high = head.iter().fold(0u128, |n, c| n << 6 | digit(*c));
+    format!("{:032x}", high << 2 | digit(*last) >> 4)
+}
