@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
 use commitlog::kafka::{AppendError, AppendInfo, PartitionLog};
-use commitlog::{Flush, FlushError, Flusher, Offset};
+use commitlog::{Error, Flush, FlushError, Flusher, Offset};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -97,7 +97,14 @@ impl Partition {
         flush_records: i64,
         wait: bool,
     ) -> Result<(AppendInfo, Option<Flushed>), AppendError> {
-        let info = self.log.append(batch, self.log.leader_epoch(), self.root.clock.unix_ms())?;
+        let info = match self.append_once(batch) {
+            // A flush failed earlier and its repair did too: the disk may work again by now.
+            Err(AppendError::Log(Error::Fenced)) if self.durability == Durability::Fsync => {
+                self.log.cut_unflushed()?;
+                self.append_once(batch)?
+            }
+            appended => appended?,
+        };
         if info.rolled {
             self.root.checkpoints_due();
         }
@@ -116,6 +123,10 @@ impl Partition {
         }
         self.unflushed_records.store(0, Ordering::Relaxed);
         Ok((info, self.request_flush(wait)))
+    }
+
+    fn append_once(&self, batch: &mut [u8]) -> Result<AppendInfo, AppendError> {
+        self.log.append(batch, self.log.leader_epoch(), self.now_ms())
     }
 
     /// Asks the flusher; with `wait`, for a receiver too.

@@ -1,5 +1,7 @@
 //! Real clients: librdkafka through its Rust binding, and kcat.
 
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -184,7 +186,8 @@ async fn a_group_rebalances_and_keeps_its_offsets() {
     assert_eq!(message.payload(), Some(&b"value 100"[..]));
     let groups = consumer.fetch_group_list(Some("g"), PATIENCE).unwrap();
     assert_eq!((groups.groups()[0].state(), groups.groups()[0].members().len()), ("Stable", 1));
-    drop((message, consumer, producer));
+    drop(message);
+    drop((consumer, producer));
     served.stop().await;
 }
 

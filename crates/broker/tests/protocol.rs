@@ -1,5 +1,7 @@
 //! What a client sees on the wire, request by request, and what strangers' bytes do: nothing.
 
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
+
 mod common;
 
 use std::time::Duration;
@@ -154,7 +156,8 @@ async fn garbage_closes_its_own_connection_only() {
             bytes[..4].copy_from_slice(&size.to_be_bytes());
             bytes[4..6].copy_from_slice(&(random.below(76) as i16).to_be_bytes());
             bytes[6..8].copy_from_slice(&(random.below(14) as i16).to_be_bytes());
-            bytes[12..14.min(size as usize)].fill(0xff);
+            let end = bytes.len().min(14);
+            bytes[12..end].fill(0xff);
         }
         // The broker may close before all is sent.
         let _ = raw.stream.write_all(&bytes).await;
@@ -221,8 +224,10 @@ async fn idempotent_producers_are_deduplicated_across_restarts() {
     let served = Served::start(dir.path()).await;
     let mut raw = served.raw().await;
     create(&mut raw, "t", &[]).await;
-    let first: InitProducerIdResponse = raw.call(4, &InitProducerIdRequest::default()).await;
-    let second: InitProducerIdResponse = raw.call(4, &InitProducerIdRequest::default()).await;
+    let first: InitProducerIdResponse =
+        raw.call(4, &InitProducerIdRequest { transactional_id: None, ..Default::default() }).await;
+    let second: InitProducerIdResponse =
+        raw.call(4, &InitProducerIdRequest { transactional_id: None, ..Default::default() }).await;
     assert_ne!(first.producer_id, second.producer_id);
     let of = |sequence| Some(Producer { id: first.producer_id, epoch: 0, base_sequence: sequence });
     assert_eq!(append(&mut raw, "t", batch(3, of(0))).await, (ErrorCode::None, 0));
@@ -238,7 +243,8 @@ async fn idempotent_producers_are_deduplicated_across_restarts() {
     let older = Some(Producer { id: first.producer_id, epoch: 1, base_sequence: 0 });
     assert_eq!(append(&mut raw, "t", batch(1, older)).await, (ErrorCode::None, 6));
     assert_eq!(append(&mut raw, "t", batch(1, of(6))).await.0, ErrorCode::InvalidProducerEpoch);
-    let third: InitProducerIdResponse = raw.call(4, &InitProducerIdRequest::default()).await;
+    let third: InitProducerIdResponse =
+        raw.call(4, &InitProducerIdRequest { transactional_id: None, ..Default::default() }).await;
     assert!(third.producer_id > second.producer_id);
     let transactional = InitProducerIdRequest { transactional_id: Some("tx".into()), ..Default::default() };
     let refused: InitProducerIdResponse = raw.call(4, &transactional).await;

@@ -493,9 +493,17 @@ impl<F: Framing> Log<F> {
         let (base, bytes) = *segments.last().expect("one segment stays");
         let file = open_segment::<F>(&*self.disk, &self.dir, base, false)?;
         let cut = Cut::<F>::find(&self.path(base), &*file, base, bytes, to)?;
-        file.set_len(cut.position).and_then(|()| file.sync_all()).map_err(|e| Error::io(&self.dir, e))?;
-        self.disk.sync_dir(&self.dir).map_err(|e| Error::io(&self.dir, e))?;
+        file.set_len(cut.position).map_err(|e| Error::io(&self.dir, e))?;
         writer.allocated = cut.position;
+        self.become_cut(base, file.clone(), cut, to);
+        // From here on memory and file agree; whether the cut is durable is another question.
+        let durable = file.sync_all().and_then(|()| self.disk.sync_dir(&self.dir));
+        durable
+            .inspect_err(|_| self.fenced.store(true, Ordering::Release))
+            .map_err(|e| Error::io(&self.dir, e))
+    }
+
+    fn become_cut(&self, base: Offset, file: Arc<dyn DiskFile>, cut: Cut<F>, to: Offset) {
         let mut inner = self.inner.write();
         inner.sealed.retain(|s| s.base < base);
         inner.active = Active {
@@ -511,7 +519,6 @@ impl<F: Framing> Log<F> {
         let end = cut.next.unwrap_or(base).min(to).max(self.start());
         self.end.store(end.get(), Ordering::Release);
         self.flushed.fetch_min(end.get(), Ordering::AcqRel);
-        Ok(())
     }
 
     /// After a failed flush: drops what was never durable and lifts the fence.

@@ -71,8 +71,10 @@ pub(crate) async fn handle(c: &Connection, request: InitProducerIdRequest) -> In
         producer_epoch: -1,
         ..Default::default()
     };
-    if request.transactional_id.is_some() {
-        return refused(ErrorCode::TransactionalIdAuthorizationFailed);
+    match request.transactional_id.as_deref() {
+        None => {}
+        Some("") => return refused(ErrorCode::InvalidRequest),
+        Some(_) => return refused(ErrorCode::TransactionalIdAuthorizationFailed),
     }
     match c.broker.producer_ids.next().await {
         Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },

@@ -1,0 +1,216 @@
+//! What was acknowledged is there: after kill -9, after a power cut, after the disk was full.
+
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::random::Random;
+use common::{Raw, Served, code, options};
+use kafka_wire::ErrorCode;
+use kafka_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_wire::messages::*;
+use kafka_wire::record::{Builder, batches};
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use testkit::sim::{SimDisk, SimFault};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+const CHILD_DIR: &str = "KETCH_TEST_BROKER_DIR";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Not a test: the broker of the tests below, in a process of its own. Passes at once when nobody asked for it.
+#[tokio::test]
+async fn child_broker() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    let dir = Path::new(&dir);
+    let store = testkit::MemStore::shared();
+    common::restore(dir, &store).await;
+    let served = Served::with(options(dir), store).await;
+    println!("ready {}", served.bootstrap());
+    std::future::pending::<()>().await;
+}
+
+/// Starts a broker in a process of its own and gives its address.
+async fn spawn_child(dir: &Path) -> (Child, String) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_broker", "--nocapture"])
+        .env(CHILD_DIR, dir)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some((_, addr)) = line.split_once("ready ") {
+            return (child, addr.to_owned());
+        }
+    }
+    panic!("the child ended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_acks_all_acknowledged_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = BTreeSet::new();
+    let mut next = 0;
+    for _ in 0..3 {
+        let (mut child, addr) = spawn_child(dir.path()).await;
+        let producer: FutureProducer = ClientConfig::new()
+            .set("bootstrap.servers", &addr)
+            .set("linger.ms", "1")
+            .set("message.timeout.ms", "3000")
+            .create()
+            .unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(700);
+        let mut sends = Vec::new();
+        while tokio::time::Instant::now() < deadline {
+            for _ in 0..20 {
+                let (producer, n) = (producer.clone(), next);
+                next += 1;
+                sends.push(tokio::spawn(async move {
+                    let value = n.to_string();
+                    let sent =
+                        producer.send(FutureRecord::<(), _>::to("t").payload(&value), Duration::ZERO).await;
+                    sent.is_ok().then_some(n)
+                }));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        child.kill().await.unwrap();
+        drop(producer);
+        for send in sends {
+            acknowledged.extend(send.await.unwrap());
+        }
+    }
+    assert!(acknowledged.len() > 100, "only {} were acknowledged", acknowledged.len());
+    let (_child, addr) = spawn_child(dir.path()).await;
+    let mut raw = Raw::connect(addr.parse().unwrap()).await;
+    let found = values(&mut raw, "t").await;
+    let lost: Vec<_> = acknowledged.difference(&found.iter().copied().collect()).copied().collect();
+    assert!(lost.is_empty(), "lost {} of {}: {lost:?}", lost.len(), acknowledged.len());
+}
+
+/// All values of partition 0 of a topic, as numbers.
+async fn values(raw: &mut Raw, topic: &str) -> Vec<i64> {
+    let (mut found, mut offset) = (Vec::new(), 0);
+    loop {
+        let partition =
+            FetchPartition { fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
+        let topics =
+            vec![FetchTopic { topic: topic.into(), partitions: vec![partition], ..Default::default() }];
+        let request = FetchRequest { max_bytes: 1 << 20, topics, ..Default::default() };
+        let response: FetchResponse = raw.call(12, &request).await;
+        let data = &response.responses[0].partitions[0];
+        assert_eq!(code(data.error_code), ErrorCode::None);
+        let records = data.records.clone().unwrap();
+        if records.is_empty() {
+            return found;
+        }
+        for batch in batches(&records) {
+            let batch = batch.unwrap();
+            let each = |r: kafka_wire::record::Record<'_>| {
+                found.push(String::from_utf8(r.value.unwrap().to_vec()).unwrap().parse().unwrap());
+            };
+            batch.records(1 << 20).unwrap().for_each(each).unwrap();
+            offset = batch.next_offset();
+        }
+    }
+}
+
+fn produce(n: i64, partition: i32) -> ProduceRequest {
+    let mut batch = Builder::new();
+    let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    batch.append(now_ms, None, Some(n.to_string().as_bytes()));
+    let data = PartitionProduceData { index: partition, records: Some(batch.build().unwrap()) };
+    let topic = TopicProduceData { name: "t".into(), partition_data: vec![data], ..Default::default() };
+    ProduceRequest { acks: -1, timeout_ms: 1000, topic_data: vec![topic], ..Default::default() }
+}
+
+async fn send(raw: &mut Raw, n: i64) -> ErrorCode {
+    let response: ProduceResponse = raw.call(9, &produce(n, 0)).await;
+    code(response.responses[0].partition_responses[0].error_code)
+}
+
+async fn auto_create(raw: &mut Raw) {
+    let topics =
+        vec![metadata_request::MetadataRequestTopic { name: Some("t".into()), ..Default::default() }];
+    let request =
+        MetadataRequest { topics: Some(topics), allow_auto_topic_creation: true, ..Default::default() };
+    let response: MetadataResponse = raw.call(9, &request).await;
+    assert_eq!(code(response.topics[0].error_code), ErrorCode::None);
+}
+
+async fn on(disk: &SimDisk, store: Arc<dyn store_api::Store>) -> Served {
+    let mut options = options(Path::new("/kafka"));
+    options.disk = disk.shared();
+    Served::with(options, store).await
+}
+
+#[tokio::test]
+async fn a_power_cut_loses_nothing_acknowledged() {
+    for seed in 0..30 {
+        let mut random = Random::from_seed(seed);
+        let mut disk = SimDisk::new();
+        let store = testkit::MemStore::shared();
+        let (mut acknowledged, mut next) = (Vec::new(), 0);
+        for round in 0..4 {
+            let served = on(&disk, store.clone()).await;
+            let mut raw = served.raw().await;
+            auto_create(&mut raw).await;
+            let found = values(&mut raw, "t").await;
+            assert!(
+                found.iter().collect::<BTreeSet<_>>().is_superset(&acknowledged.iter().collect()),
+                "seed {seed} round {round}: {acknowledged:?} {found:?}"
+            );
+            assert!(found.is_sorted(), "seed {seed}");
+            disk.set_fault(SimFault::PowerOffAfter(random.below(60)));
+            for _ in 0..random.below(40) {
+                let answer = send(&mut raw, next).await;
+                if answer == ErrorCode::None {
+                    acknowledged.push(next);
+                }
+                next += 1;
+            }
+            let crashed = disk.crash(&mut random);
+            served.tasks.shutdown(Duration::from_secs(5)).await;
+            disk = crashed;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
+    let (disk, store) = (SimDisk::new(), testkit::MemStore::shared());
+    let served = on(&disk, store).await;
+    let mut raw = served.raw().await;
+    auto_create(&mut raw).await;
+    for n in 0..3 {
+        assert_eq!(send(&mut raw, n).await, ErrorCode::None);
+    }
+    disk.set_fault(SimFault::Full);
+    assert_eq!(send(&mut raw, 100).await, ErrorCode::KafkaStorageError);
+    assert_eq!(values(&mut raw, "t").await, [0, 1, 2]);
+    disk.set_fault(SimFault::None);
+    assert_eq!(send(&mut raw, 3).await, ErrorCode::None);
+    // A sync that fails takes back what it could not make durable.
+    disk.set_fault(SimFault::SyncFails);
+    assert_eq!(send(&mut raw, 101).await, ErrorCode::KafkaStorageError);
+    assert_eq!(values(&mut raw, "t").await, [0, 1, 2, 3]);
+    disk.set_fault(SimFault::None);
+    let again = async {
+        while send(&mut raw, 4).await != ErrorCode::None {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("writes go on");
+    assert_eq!(values(&mut raw, "t").await, [0, 1, 2, 3, 4]);
+    served.stop().await;
+}
