@@ -44,13 +44,12 @@ pub(crate) async fn dispatch(server: &Arc<Server>, rq: &mut Request) -> Answer {
     if !resource.namespaced && !target.namespace.is_empty() && target.resource != "namespaces" {
         return Err(Status::no_such_resource());
     }
-    let named = !target.name.is_empty();
-    if resource.namespaced
-        && target.namespace.is_empty()
-        && (named || target.verb == "create")
-        && !resource.is_virtual()
-    {
-        return Err(Status::no_such_resource());
+    if resource.namespaced && target.namespace.is_empty() && !resource.is_virtual() {
+        match target.verb {
+            _ if !target.name.is_empty() => return Err(Status::no_such_resource()),
+            "create" | "deletecollection" => return Err(unsupported()),
+            _ => {}
+        }
     }
     if target.subresource.is_empty() {
         return main(server, rq, &resource).await;

@@ -54,15 +54,25 @@ pub(crate) async fn patch(
     let change =
         Change { resource, subresource, manager: (!applies).then_some(&*manager), dry_run, conditional };
     let compute = |rq: &mut Request, live: &Value| patched(rq, resource, &patch, live, &who, validation);
-    match update::run(server, rq, &change, compute).await {
+    match update::run(server, rq, &change, &compute).await {
         Ok(changed) => Ok(look.object(StatusCode::OK, resource, changed.object)),
         Err(status) if status.code() == 404 && applies && subresource.is_none() => {
             let Patch::Apply { config, force } = &patch else { return Err(status) };
+            if !meta::resource_version(config).is_empty() {
+                return Err(status);
+            }
             let mut object = apply::server_side_apply(&resource.schema, None, config, &who, *force)?;
             body::place(&mut object, rq, resource, true)?;
             let beginning = Beginning { object, manager: None, dry_run };
-            let object = create::begin(server, rq, resource, beginning).await?;
-            Ok(look.object(StatusCode::CREATED, resource, object))
+            match create::begin(server, rq, resource, beginning).await {
+                Ok(object) => Ok(look.object(StatusCode::CREATED, resource, object)),
+                // Somebody was faster: then it is there to be changed.
+                Err(status) if status.reason() == Reason::AlreadyExists => {
+                    let changed = update::run(server, rq, &change, compute).await?;
+                    Ok(look.object(StatusCode::OK, resource, changed.object))
+                }
+                Err(status) => Err(status),
+            }
         }
         Err(status) => Err(status),
     }
