@@ -188,7 +188,10 @@ pub(crate) fn keep(resource: &Resource, new: &mut Value, old: &Value) {
         }
     }
     let is_external = |service: &Value| matches!(kind_of(service), "NodePort" | "LoadBalancer");
-    if is_external(old) && !is_external(new) && new["spec"]["externalTrafficPolicy"] == old["spec"]["externalTrafficPolicy"] {
+    if is_external(old)
+        && !is_external(new)
+        && new["spec"]["externalTrafficPolicy"] == old["spec"]["externalTrafficPolicy"]
+    {
         // What only means something for the old type goes with it.
         path::remove(new, &["spec", "externalTrafficPolicy"]);
     }

@@ -68,7 +68,9 @@ async fn code(world: &World, user: UserInfo, case: &Case) -> (u16, String) {
 #[tokio::test]
 async fn every_verb_is_handled() {
     let world = World::new().await;
-    world.ask("POST", "/api/v1/namespaces/default/serviceaccounts", r#"{"metadata":{"name":"default"}}"#).await;
+    world
+        .ask("POST", "/api/v1/namespaces/default/serviceaccounts", r#"{"metadata":{"name":"default"}}"#)
+        .await;
     for case in cases() {
         let (code, text) = code(&world, admin(), &case).await;
         let handled = match code {

@@ -101,7 +101,8 @@ async fn watches_follow_the_selection() {
         "MODIFIED" "a" l="x" data={"k":"v"} rv="9" null
         "DELETED" "a" l="x" data={"k":"v"} rv="10" null
         "DELETED" "other" l="x" data=null rv="11" null
-    "#]].assert_eq(&seen);
+    "#]]
+    .assert_eq(&seen);
 }
 
 #[tokio::test]
@@ -168,7 +169,8 @@ async fn discovery_says_what_is_served() {
         "deployments/status" null ["get","patch","update"]
         "replicasets" ["rs"] ["create","delete","deletecollection","get","list","patch","update","watch"]
         "replicasets/scale" null ["get","patch","update"]
-        "replicasets/status" null ["get","patch","update"]"#]].assert_eq(&shown.join("\n"));
+        "replicasets/status" null ["get","patch","update"]"#]]
+    .assert_eq(&shown.join("\n"));
     let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     let headers = [("accept", accept)];
     let call = || Call { user: admin(), method: "GET", path: "/apis", headers: &headers, body: "" };
