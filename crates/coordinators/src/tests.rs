@@ -526,20 +526,27 @@ fn a_full_group_turns_members_away() {
 /// A crowd of clients that join, leave, vanish and commit at random while writes are slow or fail; then it is quiet,
 /// and everybody who is left must have an assignment of the same generation. Returns all that happened.
 ///
-/// What it cannot produce: static members, several groups, several protocols.
+/// What it cannot produce: several groups, members without a common protocol, two clients of one instance id.
 fn crowd(seed: u64) -> String {
     let mut random = Random::from_seed(seed);
     let options = Options { initial_rebalance_delay_ms: random.below(4000) as i32, ..Options::default() };
     let mut world = World::new(options, seed);
     let mut crowd = Crowd::default();
     let clients = 1 + random.below(8);
+    crowd.statics = random.below(3) == 0;
     for _ in 0..120 + random.below(200) {
         let name = format!("c{}", random.below(clients));
         world.hold = random.below(4) == 0;
         world.fail = (random.below(12) == 0).then_some(ErrorCode::RequestTimedOut);
         match random.below(20) {
-            0 => drop(crowd.alive.remove(&name)),
-            1 if crowd.alive.remove(&name).is_some() => world.leave(&name, &Args(&[])),
+            // It vanishes; when it comes back it may have forgotten who it was.
+            0 => {
+                crowd.alive.remove(&name);
+                if crowd.statics || random.below(2) == 0 {
+                    world.clients.remove(&name);
+                }
+            }
+            1 if crowd.alive.remove(&name).is_some() => world.leave(&name, &crowd.args(&name)),
             2..6 => drop(crowd.alive.entry(name).or_default()),
             // What was announced but not written is forgotten, generations too; members notice and join again.
             6 => {
@@ -569,6 +576,8 @@ struct Crowd {
     leaders: BTreeMap<i32, String>,
     seen: usize,
     last_generation: i32,
+    /// Half of the clients are static members.
+    statics: bool,
 }
 
 #[derive(Default, PartialEq, Debug, Clone, Copy)]
@@ -582,6 +591,16 @@ enum Waits {
 }
 
 impl Crowd {
+    fn args(&self, name: &str) -> Args<'static> {
+        match (self.statics, name) {
+            (true, "c0") => Args(&["session=9000", "instance=i0"]),
+            (true, "c2") => Args(&["session=9000", "instance=i2", "protocols=rr,range"]),
+            (true, "c4") => Args(&["session=9000", "instance=i4", "protocols=range,rr"]),
+            (_, "c1") => Args(&["session=9000", "protocols=range,rr", "v=3"]),
+            _ => Args(&["session=9000"]),
+        }
+    }
+
     fn act(&mut self, world: &mut World) {
         self.read_answers(world);
         let names: Vec<String> = self.alive.keys().cloned().collect();
@@ -589,11 +608,11 @@ impl Crowd {
             match self.alive[&name] {
                 Waits::Nothing => {
                     self.alive.insert(name.clone(), Waits::Join);
-                    world.join(&name, &Args(&["session=9000"]));
+                    world.join(&name, &self.args(&name));
                 }
                 Waits::Member => {
                     self.alive.insert(name.clone(), Waits::Heartbeat);
-                    world.heartbeat(&name, &Args(&[]));
+                    world.heartbeat(&name, &self.args(&name));
                 }
                 _ => {}
             }
@@ -630,17 +649,19 @@ impl Crowd {
             ("synced", Waits::Sync) | ("heartbeat", Waits::Heartbeat) => Waits::Nothing,
             _ => return,
         };
-        if answer.contains("UNKNOWN_MEMBER_ID") || answer.contains("ILLEGAL_GENERATION") {
+        let lost = ["UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION", "FENCED_INSTANCE_ID"];
+        if lost.iter().any(|error| answer.contains(error)) {
             world.clients.remove(name);
         }
         self.alive.insert(name.to_owned(), next);
         if next == Waits::Sync {
-            world.sync(name, &Args(&[]));
+            world.sync(name, &self.args(name));
         }
     }
 
-    /// Generations do not go back, and each has one leader.
+    /// Generations do not go back, and each has one leader; a static one may have got a new id meanwhile.
     fn check_generation(&mut self, generation: i32, leader: &str) {
+        let leader = if leader.starts_with('i') { &leader[..2] } else { leader };
         assert!(generation >= self.last_generation, "{generation} after {}", self.last_generation);
         self.last_generation = generation;
         let known = self.leaders.entry(generation).or_insert_with(|| leader.to_owned());
