@@ -192,6 +192,103 @@ fn static_members_come_back_without_a_rebalance() {
 }
 
 #[test]
+fn a_static_member_that_comes_back_too_early_or_changed_rebalances() {
+    check(
+        "join a instance=one
+         join b instance=two protocols=range,rr
+         wait 10000
+         forget b
+         join b instance=two protocols=rr
+         join b instance=two protocols=range,rr
+         sync a
+         join a instance=one
+         sync a
+         sync b
+         leave a instance=one
+         join b instance=two
+         sync b
+         forget b
+         join b instance=two protocols=rr,range
+         join b instance=two protocols=range,rr
+         sync b
+         forget b
+         join b instance=two protocols=rr,range",
+        expect![[r#"
+            join a instance=one
+                log: group generation 0  leader - members []
+            join b instance=two protocols=range,rr
+            wait 10000
+                a: joined one#1 generation 1 range leader one#1 ["one#1", "two#2"]
+                b: joined two#2 generation 1 range leader one#1 []
+            forget b
+            join b instance=two protocols=rr
+                b: joined INCONSISTENT_GROUP_PROTOCOL -
+            join b instance=two protocols=range,rr
+            sync a
+                a: synced REBALANCE_IN_PROGRESS ""
+            join a instance=one
+                a: joined one#1 generation 2 range leader one#1 ["one#1", "two#3"]
+                b: joined two#3 generation 2 range leader one#1 []
+            sync a
+                log: group generation 2 range leader one#1 members ["one#1", "two#3"]
+                a: synced NONE "p0"
+            sync b
+                b: synced NONE "p1"
+            leave a instance=one
+                a: left NONE ["NONE"]
+            join b instance=two
+                b: joined two#3 generation 3 range leader two#3 ["two#3"]
+            sync b
+                log: group generation 3 range leader two#3 members ["two#3"]
+                b: synced NONE "p0"
+            forget b
+            join b instance=two protocols=rr,range
+                b: joined two#4 generation 4 rr leader two#4 ["two#4"]
+            join b instance=two protocols=range,rr
+                b: joined two#4 generation 5 range leader two#4 ["two#4"]
+            sync b
+                log: group generation 5 range leader two#4 members ["two#4"]
+                b: synced NONE "p0"
+            forget b
+            join b instance=two protocols=rr,range
+                b: joined two#5 generation 6 rr leader two#5 ["two#5"]
+        "#]],
+    );
+}
+
+#[test]
+fn the_first_rebalance_waits_for_more_members_up_to_their_timeout() {
+    check(
+        "join a v=3 rebalance=7000
+         wait 2000
+         join b v=3 rebalance=7000
+         wait 3000
+         join c v=3 rebalance=7000
+         wait 1999
+         describe
+         wait 1
+         describe",
+        expect![[r#"
+            join a v=3 rebalance=7000
+                log: group generation 0  leader - members []
+            wait 2000
+            join b v=3 rebalance=7000
+            wait 3000
+            join c v=3 rebalance=7000
+            wait 1999
+            describe
+                NONE PreparingRebalance "consumer" "" ["a#1", "b#2", "c#3"]
+            wait 1
+                a: joined a#1 generation 1 range leader a#1 ["a#1", "b#2", "c#3"]
+                b: joined b#2 generation 1 range leader a#1 []
+                c: joined c#3 generation 1 range leader a#1 []
+            describe
+                NONE CompletingRebalance "consumer" "" ["a#1", "b#2", "c#3"]
+        "#]],
+    );
+}
+
+#[test]
 fn errors_are_those_of_kafka() {
     check(
         "join a session=10
