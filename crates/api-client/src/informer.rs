@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use base::task::{TaskKind, Tasks};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::reflector::{Store, store};
@@ -163,7 +164,8 @@ fn announce<K>(sender: &broadcast::Sender<Change<K>>, event: watcher::Event<K>) 
 
 /// Field ownership is a third of an object's size and nobody here reads it.
 fn trim<K: ResourceExt>(object: &mut K) {
-    object.managed_fields_mut().clear();
+    // None rather than an empty list, which a later PUT of the object would carry as a wish to clear them.
+    object.meta_mut().managed_fields = None;
 }
 
 /// The caches of this process, each started when it is first asked for.
@@ -185,6 +187,7 @@ struct Inner {
     replica_sets: OnceLock<Shared<ReplicaSet>>,
     service_accounts: OnceLock<Shared<ServiceAccount>>,
     root_cas: OnceLock<Shared<ConfigMap>>,
+    node_leases: OnceLock<Shared<Lease>>,
 }
 
 /// One accessor: the kind's cache, started on first use.
@@ -222,6 +225,7 @@ impl Informers {
                 replica_sets: OnceLock::new(),
                 service_accounts: OnceLock::new(),
                 root_cas: OnceLock::new(),
+                node_leases: OnceLock::new(),
             }),
         }
     }
@@ -252,4 +256,6 @@ impl Informers {
         service_accounts, ServiceAccount);
     cache!(/// The ConfigMap `kube-root-ca.crt` of every namespace, and no other ConfigMap.
         root_cas, ConfigMap, Some("metadata.name=kube-root-ca.crt"));
+    cache!(/// The Leases by which nodes show that they live.
+        node_leases, Lease, Some("metadata.namespace=kube-node-lease"));
 }
