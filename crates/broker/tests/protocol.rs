@@ -344,3 +344,78 @@ async fn topics_are_refused_in_kafkas_words() {
     assert_eq!(create(&mut raw, "a_b", &[]).await, ErrorCode::None);
     served.stop().await;
 }
+
+#[tokio::test]
+async fn settings_of_a_topic_take_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.properties.insert("log.retention.check.interval.ms".into(), "50".into());
+    options.durability = broker::Durability::PageCache;
+    options.advertised = vec![Some(("broker.example".into(), 1234))];
+    let served = Served::with(options, testkit::MemStore::shared()).await;
+    let mut raw = served.raw().await;
+    let metadata: MetadataResponse =
+        raw.call(9, &MetadataRequest { topics: None, ..Default::default() }).await;
+    assert_eq!((&*metadata.brokers[0].host, metadata.brokers[0].port), ("broker.example", 1234));
+    create(&mut raw, "stamped", &[("message.timestamp.type", "LogAppendTime")]).await;
+    let mut old = Builder::new();
+    old.append(1000, None, Some(b"of 1970")).append(2000, None, Some(b"of 1970"));
+    let response: ProduceResponse = raw.call(9, &produce("stamped", -1, old.build().unwrap())).await;
+    let stamped = response.responses[0].partition_responses[0].log_append_time_ms;
+    assert!(stamped > 1_700_000_000_000, "{stamped}");
+    assert_eq!(
+        [list(&mut raw, "stamped", stamped).await, list(&mut raw, "stamped", stamped + 1).await],
+        [0, -1]
+    );
+    let response: FetchResponse = raw.call(12, &fetch("stamped", 0, 0, 1)).await;
+    let records = response.responses[0].partitions[0].records.clone().unwrap();
+    let (batch, _) = kafka_wire::record::Batch::split(&records).unwrap();
+    batch.verify().unwrap();
+    assert_eq!((batch.is_log_append_time(), batch.max_timestamp()), (true, stamped));
+    // Records of 1970 are older than any retention.
+    create(&mut raw, "short", &[("retention.ms", "1000")]).await;
+    assert_eq!(append(&mut raw, "short", old.build().unwrap()).await, (ErrorCode::None, 0));
+    let gone = async {
+        while list(&mut raw, "short", -2).await != 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("retention removes old records");
+    assert_eq!(append(&mut raw, "short", old.build().unwrap()).await, (ErrorCode::None, 2));
+    create(&mut raw, "pair", &[("min.insync.replicas", "2")]).await;
+    assert_eq!(append(&mut raw, "pair", old.build().unwrap()).await.0, ErrorCode::NotEnoughReplicas);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn offsets_of_a_deleted_topic_go_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path()).await;
+    let mut raw = served.raw().await;
+    let partitions = vec![offset_commit_request::OffsetCommitRequestPartition {
+        committed_offset: 7,
+        committed_metadata: Some("note".into()),
+        ..Default::default()
+    }];
+    let topics = vec![offset_commit_request::OffsetCommitRequestTopic {
+        name: "t".into(),
+        partitions,
+        ..Default::default()
+    }];
+    let commit = OffsetCommitRequest { group_id: "g".into(), topics, ..Default::default() };
+    let response: OffsetCommitResponse = raw.call(8, &commit).await;
+    assert_eq!(code(response.topics[0].partitions[0].error_code), ErrorCode::UnknownTopicOrPartition);
+    create(&mut raw, "t", &[]).await;
+    let response: OffsetCommitResponse = raw.call(8, &commit).await;
+    assert_eq!(code(response.topics[0].partitions[0].error_code), ErrorCode::None);
+    let fetch = OffsetFetchRequest { group_id: "g".into(), topics: None, ..Default::default() };
+    let found: OffsetFetchResponse = raw.call(7, &fetch).await;
+    let partition = &found.topics[0].partitions[0];
+    assert_eq!((partition.committed_offset, partition.metadata.as_deref()), (7, Some("note")));
+    let deleted = DeleteTopicsRequest { topic_names: vec!["t".into()], ..Default::default() };
+    let _: DeleteTopicsResponse = raw.call(5, &deleted).await;
+    create(&mut raw, "t", &[]).await;
+    let found: OffsetFetchResponse = raw.call(7, &fetch).await;
+    assert_eq!(found.topics, []);
+    served.stop().await;
+}

