@@ -215,7 +215,8 @@ impl Cluster {
 }
 
 async fn start_api(pki: &pki::Pki, tasks: &Tasks) -> apiserver::Handle {
-    let names = pki::Names { dns: vec!["localhost".into()], addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] };
+    let names =
+        pki::Names { dns: vec!["localhost".into()], addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] };
     let leaf = pki.api_server(&names).expect("a certificate");
     let kubelet_client = pki.kubelet_client().expect("a certificate");
     let options = apiserver::Options {
@@ -485,4 +486,29 @@ async fn containers_outlive_the_agent() {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
     cluster.until("stays", "restarted", |pod| container(pod, "c")["restartCount"] == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_pods_start_side_by_side() {
+    let Some(cluster) = Cluster::start().await else { return };
+    // The bar is 100 in 15 s; a debug build on a busy machine proves the shape with fewer.
+    let count: usize = std::env::var("KETCH_TEST_PODS").ok().and_then(|n| n.parse().ok()).unwrap_or(30);
+    let begun = Instant::now();
+    for number in 0..count {
+        let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "command": ["sleep", "1000"]}]});
+        cluster.create(&format!("p{number}"), spec).await;
+    }
+    for number in 0..count {
+        cluster.ready(&format!("p{number}")).await;
+    }
+    println!("{count} pods ready after {:?}", begun.elapsed());
+    for number in 0..count {
+        cluster.delete(&format!("p{number}"), 0).await;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while std::fs::read_dir(cluster.dir.path().join("node/pods")).expect("a directory").count() > 0 {
+        assert!(Instant::now() < deadline, "pods stay");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("and gone after {:?}", begun.elapsed());
 }

@@ -23,7 +23,7 @@ pub(crate) struct Adopted {
 /// Reads what is on disk of the pod; None when there is nothing.
 pub(crate) async fn load(context: &Context, pod: &Pod) -> Option<Adopted> {
     let pod_ref = ops::pod_ref(pod);
-    let record = context.runtime.records().into_iter().find(|record| record.pod.uid == pod_ref.uid)?;
+    let record = context.runtime.record(&pod_ref.uid)?;
     let alive = context.runtime.sandbox_alive(&record) && (!record.own_network || !record.ips.is_empty());
     let mut state = PodState { start_ms: record.created_ms, ..PodState::default() };
     let mut running = Vec::new();

@@ -133,7 +133,7 @@ fn inode(path: &Path) -> u64 {
 /// Seeks to the start of the last `left` lines and lowers `left` by those found.
 fn seek_to_tail(file: &mut File, left: &mut u64) -> io::Result<()> {
     let end = file.metadata()?.len();
-    let mut position = end;
+    let mut position = if *left == 0 { 0 } else { end };
     while position > 0 {
         let from = position.saturating_sub(SCAN_BYTES);
         let mut chunk = vec![0u8; usize::try_from(position - from).unwrap_or(0)];
@@ -145,19 +145,19 @@ fn seek_to_tail(file: &mut File, left: &mut u64) -> io::Result<()> {
             if after == end {
                 continue;
             }
-            if *left <= 1 {
-                *left = 0;
+            *left -= 1;
+            if *left == 0 {
                 return file.seek(SeekFrom::Start(after)).map(drop);
             }
-            *left -= 1;
         }
         position = from;
     }
-    // The file's first line counts as well.
-    if end > 0 {
-        *left = left.saturating_sub(1);
+    if *left == 0 {
+        return file.seek(SeekFrom::End(0)).map(drop);
     }
-    file.seek(SeekFrom::Start(if *left == 0 && end == 0 { end } else { 0 })).map(drop)
+    // The file's first line counts as well.
+    *left -= u64::from(end > 0);
+    file.seek(SeekFrom::Start(0)).map(drop)
 }
 
 /// The end of a log as text, for termination messages.

@@ -57,7 +57,7 @@ pub(crate) async fn create_sandbox(context: &Context, pod: &Pod) -> Result<Ready
 
 fn existing(context: &Context, pod: &Pod) -> Option<PodRecord> {
     let uid = pod.metadata.uid.as_deref()?;
-    let record = context.runtime.records().into_iter().find(|record| record.pod.uid == uid)?;
+    let record = context.runtime.record(uid)?;
     (context.runtime.sandbox_alive(&record) && (!record.own_network || !record.ips.is_empty()))
         .then_some(record)
 }
@@ -335,20 +335,26 @@ fn new_id() -> String {
     format!("{:016x}{:016x}", random.next_u64(), random.next_u64())
 }
 
-/// Removes instances before the last one; its log and state stay for `--previous`.
+/// Removes instances before the last one; the last one's log and state stay for `--previous`.
 fn prune(context: &Context, pod: &Pod, container: &Container, attempt: u32) {
+    if attempt == 0 {
+        return;
+    }
     let uid = pod.metadata.uid.as_deref().unwrap_or("");
     for found in context.runtime.containers() {
         let meta = &found.meta;
-        if meta.pod.uid == uid && meta.name == container.name && meta.attempt + 1 < attempt {
-            context.runtime.remove(&meta.id);
-            let dir = meta.log_path.parent();
-            let prefix = format!("{}.log", meta.attempt);
-            for entry in dir.into_iter().flat_map(std::fs::read_dir).flatten().flatten() {
-                if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                    let _ = std::fs::remove_file(entry.path());
-                }
-            }
+        if meta.pod.uid != uid || meta.name != container.name || meta.attempt >= attempt {
+            continue;
+        }
+        if meta.attempt + 1 == attempt {
+            context.runtime.release(&meta.id);
+            continue;
+        }
+        context.runtime.remove(&meta.id);
+        let prefix = format!("{}.log", meta.attempt);
+        let logs = meta.log_path.parent().into_iter().flat_map(std::fs::read_dir).flatten().flatten();
+        for entry in logs.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }
@@ -404,7 +410,7 @@ fn parse_signal(name: &str) -> Option<i32> {
 
 /// Gives back a pod's network, namespaces and mounts.
 pub(crate) async fn remove_sandbox(context: &Context, pod: &PodRef) {
-    let record = context.runtime.records().into_iter().find(|record| record.pod.uid == pod.uid);
+    let record = context.runtime.record(&pod.uid);
     if record.as_ref().is_none_or(|record| record.own_network)
         && let Err(error) = context.network.detach(pod).await
     {
@@ -412,7 +418,13 @@ pub(crate) async fn remove_sandbox(context: &Context, pod: &PodRef) {
     }
     let Some(record) = record else { return };
     let runtime = context.runtime.clone();
-    let _ = tokio::task::spawn_blocking(move || runtime.remove_sandbox(&record, false)).await;
+    let _ = tokio::task::spawn_blocking(move || {
+        for found in runtime.containers().into_iter().filter(|found| found.meta.pod == record.pod) {
+            runtime.release(&found.meta.id);
+        }
+        runtime.remove_sandbox(&record, false);
+    })
+    .await;
 }
 
 /// Removes everything that is left of a pod.
@@ -423,7 +435,7 @@ pub(crate) async fn forget(context: &Context, pod: &PodRef) {
         for found in runtime.containers().into_iter().filter(|found| found.meta.pod.uid == pod.uid) {
             runtime.remove(&found.meta.id);
         }
-        if let Some(record) = runtime.records().into_iter().find(|record| record.pod.uid == pod.uid) {
+        if let Some(record) = runtime.record(&pod.uid) {
             runtime.remove_sandbox(&record, true);
         }
     })

@@ -9,7 +9,6 @@
 
 use crate::context::Context;
 use crate::volumes;
-use crate::worker::Event;
 use base::task::TaskKind;
 use futures::stream::{BoxStream, SelectAll};
 use futures::{StreamExt, TryStreamExt};
@@ -20,21 +19,20 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Changes within this time are one refresh: an apply touches several objects.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// A token that could not be renewed is tried again after this time.
 const RETRY_MS: i64 = 30_000;
 
-/// Starts the task; it ends with the pod's worker.
-pub(crate) fn start(context: &Arc<Context>, pod: Arc<Pod>, ip: String, worker: mpsc::WeakSender<Event>) {
+/// Starts the task; it ends with the token, which the worker holds.
+pub(crate) fn start(context: &Arc<Context>, pod: Arc<Pod>, ip: String, token: CancellationToken) {
     let context = context.clone();
     let tasks = context.tasks.clone();
     tasks.spawn(TaskKind::Service, "refresh volumes", async move {
         let mut changes = changes(&context, &pod);
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let token = context.tasks.token();
         loop {
             let now = context.now();
             let due =
@@ -49,7 +47,6 @@ pub(crate) fn start(context: &Arc<Context>, pod: Arc<Pod>, ip: String, worker: m
             };
             tokio::select! {
                 () = token.cancelled() => return Ok::<(), Infallible>(()),
-                () = closed(&worker) => return Ok(()),
                 () = timer => {}
                 Some(()) = changes.next() => tokio::time::sleep(DEBOUNCE).await,
             }
@@ -57,14 +54,6 @@ pub(crate) fn start(context: &Arc<Context>, pod: Arc<Pod>, ip: String, worker: m
             volumes::refresh(&context.runtime, &pod, &context.objects, &context.facts(&ip)).await;
         }
     });
-}
-
-/// Ends when the worker has.
-async fn closed(worker: &mpsc::WeakSender<Event>) {
-    // Holding a sender would keep nobody alive: the worker owns the receiver and one sender itself.
-    if let Some(sender) = worker.upgrade() {
-        sender.closed().await;
-    }
 }
 
 fn changes(context: &Context, pod: &Pod) -> SelectAll<BoxStream<'static, ()>> {

@@ -26,6 +26,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::DropGuard;
 
 /// Reports of operations that wait for the worker; each pod has a few operations at a time.
 const EVENTS_MAX: usize = 64;
@@ -77,8 +78,8 @@ pub(crate) struct Worker {
     events: mpsc::Receiver<Event>,
     sender: mpsc::Sender<Event>,
     look: Arc<Notify>,
-    /// The volumes are watched from the first start on.
-    refreshing: bool,
+    /// Ends the task that keeps the volumes up to date; None while there is none.
+    refreshing: Option<DropGuard>,
     /// The image store as it was when last looked at.
     images: u64,
 }
@@ -99,7 +100,7 @@ impl Worker {
             events,
             sender,
             look,
-            refreshing: false,
+            refreshing: None,
             images: 0,
         }
     }
@@ -231,6 +232,7 @@ impl Worker {
             Action::Stop { name, grace_s, message } => self.begin_stop(&name, grace_s, &message),
             Action::Probe { name, kind } => self.begin_probe(name, kind),
             Action::RemoveSandbox => {
+                self.refreshing = None;
                 let pod_ref = self.pod_ref.clone();
                 self.spawn("remove sandbox", async move {
                     ops::remove_sandbox(&context, &pod_ref).await;
@@ -428,9 +430,10 @@ impl Worker {
     }
 
     fn refresh_volumes(&mut self) {
-        if !self.refreshing {
-            self.refreshing = true;
-            crate::refresh::start(&self.context, self.pod.clone(), self.ip(), self.sender.downgrade());
+        if self.refreshing.is_none() {
+            let token = self.context.tasks.token().child_token();
+            crate::refresh::start(&self.context, self.pod.clone(), self.ip(), token.clone());
+            self.refreshing = Some(token.drop_guard());
         }
     }
 

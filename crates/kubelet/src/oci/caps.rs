@@ -1,5 +1,6 @@
 //! Capabilities: Docker's default set, what `securityContext` adds and drops, and what this machine can give.
 
+use crate::cgroup;
 use k8s_openapi::api::core::v1::SecurityContext;
 
 /// By number (include/uapi/linux/capability.h).
@@ -66,8 +67,9 @@ const SYS_RESOURCE: usize = 24;
 
 /// The capabilities of a container, `CAP_...`, sorted; none that this process lacks itself.
 pub fn granted(security: &SecurityContext) -> Vec<String> {
-    let own = own();
-    select(security, own).iter().map(|name| format!("CAP_{name}")).collect()
+    // Version 2 has no list of allowed devices: there nobody makes device nodes unless the pod asks for it.
+    let mknod = cgroup::version() == cgroup::Version::V1;
+    select(security, own(), mknod).iter().map(|name| format!("CAP_{name}")).collect()
 }
 
 /// Whether `oom_score_adj` may be lowered here.
@@ -75,7 +77,8 @@ pub fn may_lower_oom_score() -> bool {
     own() & (1 << SYS_RESOURCE) != 0
 }
 
-fn select(security: &SecurityContext, own: u64) -> Vec<&'static str> {
+/// `mknod`: whether the control groups keep device nodes that a container makes from opening devices.
+fn select(security: &SecurityContext, own: u64, mknod: bool) -> Vec<&'static str> {
     let lists = security.capabilities.clone().unwrap_or_default();
     let listed = |list: &Option<Vec<String>>, name: &str| {
         list.iter().flatten().any(|entry| {
@@ -87,8 +90,9 @@ fn select(security: &SecurityContext, own: u64) -> Vec<&'static str> {
         list.iter().flatten().any(|entry| entry.to_uppercase().trim_start_matches("CAP_") == name)
     };
     let privileged = security.privileged == Some(true);
+    let defaults = |name: &str| DEFAULT.contains(&name) && (mknod || name != "MKNOD");
     let wanted = |name: &str| {
-        let by_default = privileged || DEFAULT.contains(&name);
+        let by_default = privileged || defaults(name);
         let kept = by_default && !listed(&lists.drop, name);
         // What is added by name wins over "drop: ALL".
         kept || (listed(&lists.add, name) && !exactly(&lists.drop, name))
@@ -117,7 +121,7 @@ mod tests {
 
     fn check(security: serde_json::Value, own: u64, expect: &str) {
         let security: SecurityContext = serde_json::from_value(security).unwrap();
-        assert_eq!(select(&security, own).join(" "), expect);
+        assert_eq!(select(&security, own, true).join(" "), expect);
     }
 
     #[test]

@@ -176,8 +176,7 @@ fn limits(amounts: Amounts, privileged: bool) -> Value {
     if amounts.memory_limit > 0 {
         out["memory"] = json!({"limit": amounts.memory_limit});
     }
-    // Version 2 has no device controller of files; there the missing device nodes and CAP_MKNOD's lack of reach
-    // beyond the mount's `nodev` bound what a container can open.
+    // Version 2 has no device controller of files: see `caps` for what takes its place there.
     out["devices"] = if privileged {
         json!([{"allow": true, "access": "rwm"}])
     } else {

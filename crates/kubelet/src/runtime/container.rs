@@ -187,6 +187,15 @@ impl Runtime {
         self.container_dir(id).join(TERMINATION_FILE)
     }
 
+    /// Gives back the mount and the files of an ended container; what is known about it stays.
+    pub fn release(&self, id: &str) {
+        let dir = self.container_dir(id);
+        unmount(&dir.join("rootfs"));
+        for part in ["upper", "work"] {
+            let _ = fs::remove_dir_all(dir.join(part));
+        }
+    }
+
     /// Removes an ended container; a running one is killed first. Its log files stay.
     pub fn remove(&self, id: &str) {
         let dir = self.container_dir(id);
@@ -269,7 +278,8 @@ fn mount_overlay(dir: &Path, layers_dir: &Path, layers: &[String]) -> io::Result
         escape(&upper.to_string_lossy()),
         escape(&work.to_string_lossy())
     );
-    mount(Some("overlay"), &dir.join("rootfs"), Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+    // Device nodes of an image (or made by a container) open nothing; the runtime makes /dev on a tmpfs.
+    mount(Some("overlay"), &dir.join("rootfs"), Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
         .map_err(|error| io::Error::other(format!("overlay: {error}")))
 }
 

@@ -30,6 +30,8 @@ pub struct PodRecord {
     pub pause: Option<(i32, u64)>,
     /// When it was made, ms since 1970.
     pub created_ms: i64,
+    /// The boot it was made in: no namespace outlives that.
+    pub boot: String,
 }
 
 /// What to make for a pod.
@@ -79,6 +81,7 @@ impl Runtime {
             own_network: !request.host_network,
             pause,
             created_ms: request.now_ms,
+            boot: boot_id(),
         };
         self.write_record(&record)?;
         Ok(record)
@@ -113,6 +116,12 @@ impl Runtime {
         fs::rename(tmp, path)
     }
 
+    /// What is remembered of one pod.
+    #[must_use]
+    pub fn record(&self, uid: &str) -> Option<PodRecord> {
+        serde_json::from_slice(&fs::read(self.pod_dir(uid).join(POD_FILE)).ok()?).ok()
+    }
+
     /// Every pod on disk, oldest first.
     #[must_use]
     pub fn records(&self) -> Vec<PodRecord> {
@@ -133,15 +142,14 @@ impl Runtime {
             nix::sys::statfs::statfs(&ns.join(name))
                 .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
         };
-        (!record.own_network || held("net"))
+        record.boot == boot_id()
+            && (!record.own_network || held("net"))
             && record.pause.is_none_or(|(pid, start)| start_time(pid) == start)
     }
 
     fn release_namespaces(&self, uid: &str) {
         let dir = self.pod_dir(uid);
-        if let Ok(text) = fs::read(dir.join(POD_FILE))
-            && let Ok(record) = serde_json::from_slice::<PodRecord>(&text)
-            && let Some((pid, start)) = record.pause
+        if let Some((pid, start)) = self.record(uid).and_then(|record| record.pause)
             && start_time(pid) == start
         {
             let _ =
@@ -175,4 +183,8 @@ fn shm_flags() -> MsFlags {
 
 fn start_time(pid: i32) -> u64 {
     crate::shim::start_time(pid).unwrap_or(0)
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
