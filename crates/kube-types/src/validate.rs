@@ -96,10 +96,10 @@ fn changes(resource: &Resource, new: &Value, old: &Value, out: &mut Errors) {
         ("", "Service") => network::service_update(new, old, out),
         ("apps", "Deployment" | "ReplicaSet") => unchanged(new, old, &["spec", "selector"], out),
         ("discovery.k8s.io", "EndpointSlice") => unchanged(new, old, &["addressType"], out),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
-            if new.get("roleRef") != old.get("roleRef") {
-                out.push(FieldError::invalid("roleRef", new["roleRef"].clone(), "cannot change roleRef"));
-            }
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding")
+            if new.get("roleRef") != old.get("roleRef") =>
+        {
+            out.push(FieldError::invalid("roleRef", new["roleRef"].clone(), "cannot change roleRef"));
         }
         ("scheduling.k8s.io", "PriorityClass") => others::priority_class_update(new, old, out),
         _ => {}
