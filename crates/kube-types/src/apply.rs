@@ -104,18 +104,17 @@ fn typed_config(schema: &SchemaRef, config: &Value, manager: &Manager<'_>) -> Re
             manager.api_version
         )));
     }
-    let (shaped, problems) =
-        decode::shape(schema, Raw::from_value(config.clone())).map_err(|why| untyped(config, &why))?;
-    let unknown: Vec<String> = problems
-        .iter()
-        .filter_map(|problem| problem.strip_prefix("unknown field \"")?.strip_suffix('"'))
-        .map(|field| format!(".{field}: field not declared in schema"))
-        .collect();
-    match unknown.as_slice() {
-        [] => Ok(shaped),
-        [one] => Err(untyped(config, one)),
-        many => Err(untyped(config, &format!("errors:\n  {}", many.join("\n  ")))),
+    let mut unknown = Vec::new();
+    walk::undeclared(schema.cursor(), config, &mut Vec::new(), &mut unknown);
+    let lines: Vec<String> =
+        unknown.iter().map(|path| format!("{path}: field not declared in schema")).collect();
+    match lines.as_slice() {
+        [] => {}
+        [one] => return Err(untyped(config, one)),
+        many => return Err(untyped(config, &format!("errors:\n  {}", many.join("\n  ")))),
     }
+    let shaped = decode::shape(schema, Raw::from_value(config.clone()));
+    shaped.map(|(shaped, _)| shaped).map_err(|why| untyped(config, &why))
 }
 
 /// Upstream answers a configuration that does not fit its schema with a bare 500.
@@ -359,7 +358,7 @@ fn filtered(change: Comparison, subresource: &str) -> Comparison {
 /// True when two objects differ in nothing but resource version and the times in managedFields: the write is
 /// a no-op and must not reach the store.
 pub fn is_noop(old: &Value, new: &Value) -> bool {
-    timeless(old) == timeless(new)
+    old == new || timeless(old) == timeless(new)
 }
 
 fn timeless(object: &Value) -> Value {

@@ -10,7 +10,7 @@
 mod raw;
 mod shaped;
 
-pub use raw::{Raw, parse_json, parse_yaml};
+pub use raw::{Raw, parse_json, parse_yaml, repeated_keys};
 
 use crate::registry::GroupVersionKind;
 use crate::schema::{SchemaRef, Shape};
@@ -78,6 +78,29 @@ pub fn decode(
 pub fn decode_untyped(body: &[u8], media: MediaType) -> Result<Value, Status> {
     let raw = parse(body, media).map_err(Status::bad_request)?;
     Ok(raw.into_value())
+}
+
+/// Decodes the body of a server-side apply (YAML, of which JSON is a part): as it stands, for
+/// [`crate::apply::server_side_apply`] says what its schema does not have. Repeated keys are judged here.
+pub fn decode_apply(body: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
+    let parsed = if body.first() == Some(&b'{') { parse_json(body) } else { parse_yaml(body) };
+    let raw = parsed.map_err(|why| Status::bad_request(format!("error decoding YAML: {why}")))?;
+    if !matches!(raw, Raw::Map(_)) {
+        let why = format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            raw.go_kind()
+        );
+        return Err(Status::bad_request(format!("error decoding YAML: {why}")));
+    }
+    let repeats = repeated_keys(&raw);
+    if validation == FieldValidation::Strict && !repeats.is_empty() {
+        let why = repeats.join("\n  ");
+        return Err(Status::bad_request(format!(
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {why}"
+        )));
+    }
+    let warnings = if validation == FieldValidation::Warn { repeats } else { Vec::new() };
+    Ok(Decoded { value: raw.into_value(), warnings })
 }
 
 /// The `apiVersion` and `kind` a body names, before anything else is read.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use kube_types::apply::{self, Manager};
 use kube_types::decode::{self, FieldValidation, MediaType};
-use kube_types::registry::{GroupVersionKind, Resource};
+use kube_types::registry::Resource;
 use kube_types::schema::SchemaRef;
 use kube_types::status::{FieldError, Reason, Status};
 use kube_types::{meta, patch};
@@ -38,7 +38,7 @@ pub(crate) async fn patch(
 ) -> Answer {
     let look = Look::new(rq.accepted()?, &rq.query, server.now_ms())?;
     let dry_run = options::dry_run("PatchOptions", rq.query.all("dryRun"))?;
-    let patch = read(rq, &resource.gvk, &resource.schema)?;
+    let patch = read(rq)?;
     let manager = body::field_manager(rq)?;
     let validation = body::field_validation(&rq.query)?;
     let api_version = resource.api_version();
@@ -79,7 +79,7 @@ pub(crate) async fn patch(
 }
 
 /// Reads the patch; its type is the content type.
-pub(crate) fn read(rq: &mut Request, gvk: &GroupVersionKind, schema: &SchemaRef) -> Result<Patch, Status> {
+pub(crate) fn read(rq: &mut Request) -> Result<Patch, Status> {
     let force = rq.query.flag("force");
     let content_type = body::essence(rq.header("content-type")).to_owned();
     if force && content_type != "application/apply-patch+yaml" {
@@ -100,7 +100,7 @@ pub(crate) fn read(rq: &mut Request, gvk: &GroupVersionKind, schema: &SchemaRef)
         }
         "application/merge-patch+json" => untyped(rq).map(Patch::Merge),
         "application/strategic-merge-patch+json" => untyped(rq).map(Patch::Strategic),
-        "application/apply-patch+yaml" => read_apply(rq, gvk, schema, force),
+        "application/apply-patch+yaml" => read_apply(rq, force),
         _ => Err(body::unsupported_patch()),
     }
 }
@@ -109,17 +109,13 @@ fn untyped(rq: &Request) -> Result<Value, Status> {
     decode::decode_untyped(&rq.body, MediaType::Json)
 }
 
-fn read_apply(
-    rq: &mut Request,
-    gvk: &GroupVersionKind,
-    schema: &SchemaRef,
-    force: bool,
-) -> Result<Patch, Status> {
+fn read_apply(rq: &mut Request, force: bool) -> Result<Patch, Status> {
     if rq.query.text("fieldManager").is_none() {
         return Err(invalid_options(FieldError::required("fieldManager", "is required for apply patch")));
     }
     let validation = body::field_validation(&rq.query)?;
-    let decoded = decode::decode(gvk, schema, &rq.body, MediaType::Yaml, validation)?;
+    // What the schema does not have is the apply's to report, with the texts of apply.
+    let decoded = decode::decode_apply(&rq.body, validation)?;
     rq.warnings.extend(decoded.warnings);
     let managed = kube_types::path::get(&decoded.value, &["metadata", "managedFields"]);
     if managed.is_some_and(|m| !kube_types::path::is_empty(m)) {

@@ -35,7 +35,7 @@ pub(crate) async fn write(
     let dry_run = options::dry_run("UpdateOptions", rq.query.all("dryRun"))?;
     let manager = body::field_manager(rq)?;
     let patch = match rq.parts.method {
-        Method::PATCH => patch::read(rq, &sub.gvk, &sub.schema)?,
+        Method::PATCH => patch::read(rq)?,
         // A PUT is the whole scale.
         _ => Patch::Json(
             json!([{ "op": "replace", "path": "", "value": body::object(rq, &sub.schema, &sub.gvk)? }]),

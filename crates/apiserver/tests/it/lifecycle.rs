@@ -54,7 +54,7 @@ async fn a_config_map_lives_and_dies() {
             > POST /api/v1/namespaces/default/configmaps {"kind":"Secret","apiVersion":"v1","metadata":{"name":"b"}}
             400 {"apiVersion":"v1","code":400,"kind":"Status","message":"Secret in version \"v1\" cannot be handled as a ConfigMap: the kind in the data (Secret) does not match the expected kind (ConfigMap)","metadata":{},"reason":"BadRequest","status":"Failure"}
             > POST /api/v1/namespaces/default/configmaps {
-            400 {"apiVersion":"v1","code":400,"kind":"Status","message":"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: EOF while parsing an object at line 1 column 1","metadata":{},"reason":"BadRequest","status":"Failure"}
+            400 {"apiVersion":"v1","code":400,"kind":"Status","message":"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input","metadata":{},"reason":"BadRequest","status":"Failure"}
             > POST /api/v1/namespaces/default/configmaps?dryRun=All {"metadata":{"name":"dry"}}
             201 {"metadata":{"name":"dry","namespace":"default"}}
             > GET /api/v1/namespaces/default/configmaps/dry

@@ -204,6 +204,13 @@ fn refusals() {
         text(unknown),
         "500 failed to create typed patch object (n/d; apps/v1, Kind=Deployment): .spec.foo: field not declared in schema"
     );
+    let mut nested = config(None, "a");
+    nested["spec"]["bar"] = json!(1);
+    nested["spec"]["template"]["spec"]["containers"][0]["foo"] = json!(1);
+    assert_eq!(
+        text(nested),
+        "500 failed to create typed patch object (n/d; apps/v1, Kind=Deployment): errors:\n  .spec.bar: field not declared in schema\n  .spec.template.spec.containers[name=\"c\"].foo: field not declared in schema"
+    );
     let mut twice = config(None, "a");
     twice["spec"]["template"]["spec"]["containers"] = json!([{"name": "c"}, {"name": "c"}]);
     assert_eq!(

@@ -3,9 +3,10 @@
 //! After `sigs.k8s.io/structured-merge-diff`. A place is a leaf (owned as one), a map, or a list whose items
 //! have identities.
 
-use super::set::{Element, Set};
+use super::set::{Element, Set, show};
 use crate::schema::{Cursor, ListType, Shape};
 use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What owning a place means.
 enum Place {
@@ -122,7 +123,7 @@ fn gather(cursor: Cursor<'_>, value: &Value, at: &mut Vec<Element>, out: &mut Se
         }
         Place::Items => {
             let item_place = cursor.item().unwrap_or(cursor);
-            let mut seen = std::collections::BTreeSet::new();
+            let mut seen = BTreeSet::new();
             for item in value.as_array().into_iter().flatten() {
                 let id = identity(cursor, item).map_err(|why| format!("{}: {why}", show(at)))?;
                 if !seen.insert(id.clone()) {
@@ -138,7 +139,29 @@ fn gather(cursor: Cursor<'_>, value: &Value, at: &mut Vec<Element>, out: &mut Se
     Ok(())
 }
 
-use super::set::show;
+/// The paths of fields that the schema does not have.
+pub(super) fn undeclared(cursor: Cursor<'_>, value: &Value, at: &mut Vec<Element>, out: &mut Vec<String>) {
+    match place(cursor, Some(value)) {
+        Place::Leaf => {}
+        Place::Map => {
+            for (key, value) in fields(Some(value)).into_iter().flatten() {
+                at.push(Element::Field(key.clone()));
+                match cursor.child(key) {
+                    Some(child) => undeclared(child, value, at, out),
+                    None => out.push(show(at)),
+                }
+                at.pop();
+            }
+        }
+        Place::Items => {
+            for (id, item) in identified(cursor, Some(value)) {
+                at.push(id);
+                undeclared(cursor.item().unwrap_or(cursor), item, at, out);
+                at.pop();
+            }
+        }
+    }
+}
 
 /// What differs between two objects.
 #[derive(Clone, Debug, Default)]
@@ -193,19 +216,20 @@ fn compare_fields(
     keys.dedup();
     for key in keys {
         let Some(child) = cursor.child(key) else { continue };
-        let find = |side: Option<&'_ Map<String, Value>>, present: bool| {
-            let value = side.and_then(|map| map.get(key));
-            let implied = present && value.is_none() && is_always_there(cursor, key, at.len());
-            (value.cloned(), implied)
-        };
-        let (old_value, old_implied) = find(old_fields, old.is_some());
-        let (new_value, new_implied) = find(new_fields, new.is_some());
-        let old_value = old_value.or(old_implied.then_some(Value::Null));
-        let new_value = new_value.or(new_implied.then_some(Value::Null));
+        let implied = is_always_there(cursor, key, at.len());
+        let old_value = field_or_implied(old, key, implied);
+        let new_value = field_or_implied(new, key, implied);
         at.push(Element::Field(key.clone()));
-        compare_at(child, old_value.as_ref(), new_value.as_ref(), at, out);
+        compare_at(child, old_value, new_value, at, out);
         at.pop();
     }
+}
+
+/// A field's value; one that Go always has is null when the object around it is there.
+fn field_or_implied<'a>(object: Option<&'a Value>, key: &str, implied: bool) -> Option<&'a Value> {
+    static NULL: Value = Value::Null;
+    let object = object?;
+    object.get(key).or_else(|| implied.then_some(&NULL))
 }
 
 fn compare_items(
@@ -216,17 +240,12 @@ fn compare_items(
     out: &mut Comparison,
 ) {
     let item_place = cursor.item().unwrap_or(cursor);
-    let (old_items, new_items) = (identified(cursor, old), identified(cursor, new));
-    let find = |items: &[(Element, &Value)], id: &Element| {
-        items.iter().find(|(one, _)| one == id).map(|(_, value)| (*value).clone())
-    };
-    let mut ids: Vec<Element> = old_items.iter().chain(&new_items).map(|(id, _)| id.clone()).collect();
-    ids.sort();
-    ids.dedup();
+    let by_id = |value| identified(cursor, value).into_iter().collect::<BTreeMap<Element, &Value>>();
+    let (old_items, new_items) = (by_id(old), by_id(new));
+    let ids: BTreeSet<&Element> = old_items.keys().chain(new_items.keys()).collect();
     for id in ids {
-        let (old_value, new_value) = (find(&old_items, &id), find(&new_items, &id));
-        at.push(id);
-        compare_at(item_place, old_value.as_ref(), new_value.as_ref(), at, out);
+        at.push(id.clone());
+        compare_at(item_place, old_items.get(id).copied(), new_items.get(id).copied(), at, out);
         at.pop();
     }
 }

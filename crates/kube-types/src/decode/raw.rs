@@ -64,7 +64,53 @@ pub fn parse_json(body: &[u8]) -> Result<Raw, String> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err("unexpected end of JSON input".into());
     }
-    serde_json::from_slice(body).map_err(|why| why.to_string())
+    serde_json::from_slice(body).map_err(|why| go_text(body, &why))
+}
+
+/// A syntax error in the words of Go's parser; others as they are.
+fn go_text(body: &[u8], why: &serde_json::Error) -> String {
+    if why.is_eof() {
+        return "unexpected end of JSON input".into();
+    }
+    let text = why.to_string();
+    let line = body.split(|byte| *byte == b'\n').nth(why.line().saturating_sub(1)).unwrap_or(&[]);
+    let found = line.get(why.column().saturating_sub(1)).map_or('?', |byte| char::from(*byte));
+    let place = [
+        ("expected value", "looking for beginning of value"),
+        ("key must be a string", "looking for beginning of object key string"),
+        ("expected `:`", "after object key"),
+        ("expected `,` or `}`", "after object key:value pair"),
+        ("expected `,` or `]`", "after array element"),
+        ("trailing comma", "looking for beginning of object key string"),
+        ("trailing characters", "after top-level value"),
+    ];
+    match place.iter().find(|(start, _)| text.starts_with(start)) {
+        Some((_, place)) => format!("invalid character '{found}' {place}"),
+        None => text,
+    }
+}
+
+/// The repeated keys anywhere in a body, as `yaml.UnmarshalStrict` reports them.
+pub fn repeated_keys(raw: &Raw) -> Vec<String> {
+    let mut found = Vec::new();
+    gather_repeats(raw, &mut found);
+    found
+}
+
+fn gather_repeats(raw: &Raw, found: &mut Vec<String>) {
+    match raw {
+        Raw::List(items) => items.iter().for_each(|item| gather_repeats(item, found)),
+        Raw::Map(fields) => {
+            let mut seen = std::collections::HashSet::new();
+            for (key, value) in fields {
+                if !seen.insert(key) {
+                    found.push(format!("key \"{key}\" already set in map"));
+                }
+                gather_repeats(value, found);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Parses one YAML document; aliases and sizes are bounded by the parser's budget.
@@ -72,6 +118,8 @@ pub fn parse_yaml(body: &[u8]) -> Result<Raw, String> {
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
         with_snippet: false,
+        // File modes are written `0644`, which YAML 1.1 reads as octal.
+        legacy_octal_numbers: true,
     };
     serde_saphyr::from_slice_with_options(body, options)
         .map_err(|why| format!("error converting YAML to JSON: {why}"))
