@@ -1,0 +1,214 @@
+//! Kafka's own console tools against a broker: the classes behind `kafka-topics.sh` and its siblings, unmodified.
+//!
+//! They need `KETCH_TEST_KAFKA_CLASSPATH`, which `cargo xtask test` sets; without it each test says so and passes.
+
+mod common;
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use common::Served;
+
+const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
+const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
+const DUMP: &str = "org.apache.kafka.tools.DumpLogSegments";
+
+/// A Java virtual machine on two busy cores takes its time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn class_path() -> Option<String> {
+    let found = std::env::var("KETCH_TEST_KAFKA_CLASSPATH").ok();
+    if found.is_none() {
+        eprintln!("skipped: KETCH_TEST_KAFKA_CLASSPATH is not set; `cargo xtask test` sets it");
+    }
+    found
+}
+
+/// The tools and the broker they talk to.
+struct Tools {
+    class_path: String,
+    bootstrap: String,
+}
+
+impl Tools {
+    fn command(&self, class: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("java");
+        command.args(["-XX:TieredStopAtLevel=1", "-Xmx128m", "-cp", &self.class_path, class]);
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a tool with the broker's address and returns what it prints; it must succeed.
+    async fn run(&self, class: &str, args: &[&str]) -> String {
+        self.fed(class, args, "").await
+    }
+
+    /// The same with something on standard input.
+    async fn fed(&self, class: &str, args: &[&str], input: &str) -> String {
+        let mut all = vec!["--bootstrap-server", &self.bootstrap];
+        all.extend(args);
+        finish(self.command(class, &all), class, args, input).await
+    }
+}
+
+async fn finish(mut command: Command, class: &str, args: &[&str], input: &str) -> String {
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("java runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = input.to_owned();
+    let waited = tokio::task::spawn_blocking(move || {
+        stdin.write_all(input.as_bytes()).expect("read");
+        drop(stdin);
+        child.wait_with_output().expect("ends")
+    });
+    let Output { status, stdout, stderr } =
+        tokio::time::timeout(PATIENCE, waited).await.expect("in time").expect("joined");
+    let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{class} {args:?}: {status}\n{out}\n{err}");
+    out.into_owned()
+}
+
+fn lines(from: i32, to: i32) -> String {
+    (from..to).map(|i| format!("k{i}:value {i}\n")).collect()
+}
+
+/// The columns of a group's line for a topic in `--describe`: partition, current offset, end offset, lag.
+fn progress(described: &str, group: &str, topic: &str) -> Vec<Vec<String>> {
+    let columns = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut rows: Vec<Vec<String>> = described
+        .lines()
+        .map(columns)
+        .filter(|c| c.len() > 5 && c[0] == group && c[1] == topic)
+        .map(|c| c[2..6].to_vec())
+        .collect();
+    rows.sort();
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_records_and_groups_through_the_console_tools() {
+    let Some(class_path) = class_path() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path()).await;
+    let tools = Tools { class_path, bootstrap: served.bootstrap() };
+
+    tools.run(TOPICS, &["--create", "--topic", "orders", "--partitions", "3"]).await;
+    assert_eq!(tools.run(TOPICS, &["--list"]).await.trim(), "orders");
+    let described = tools.run(TOPICS, &["--describe", "--topic", "orders"]).await;
+    assert!(described.contains("PartitionCount: 3"), "{described}");
+
+    let keyed = ["--topic", "orders", "--property", "parse.key=true", "--property", "key.separator=:"];
+    tools.fed(PRODUCER, &keyed, &lines(0, 100)).await;
+    let ends = tools.run(OFFSETS, &["--topic", "orders"]).await;
+    let total: i64 = ends.lines().filter_map(|l| l.rsplit(':').next()?.parse::<i64>().ok()).sum();
+    assert_eq!(total, 100, "{ends}");
+
+    let read = ["--topic", "orders", "--group", "readers", "--from-beginning", "--max-messages", "100"];
+    let got = tools.run(CONSUMER, &read).await;
+    assert_eq!(got.lines().filter(|l| l.starts_with("value ")).count(), 100, "{got}");
+
+    groups(&tools).await;
+    served.stop().await;
+    offsets_on_disk(&tools, dir.path()).await;
+}
+
+async fn groups(tools: &Tools) {
+    assert_eq!(tools.run(GROUPS, &["--list"]).await.trim(), "readers");
+    let state = tools.run(GROUPS, &["--describe", "--group", "readers", "--state"]).await;
+    assert!(state.contains("Empty"), "{state}");
+    let described = tools.run(GROUPS, &["--describe", "--group", "readers"]).await;
+    let rows = progress(&described, "readers", "orders");
+    assert_eq!(rows.len(), 3, "{described}");
+    assert!(rows.iter().all(|row| row[1] == row[2] && row[3] == "0"), "{described}");
+
+    let reset =
+        ["--reset-offsets", "--group", "readers", "--topic", "orders", "--to-offset", "5", "--execute"];
+    tools.run(GROUPS, &reset).await;
+    let described = tools.run(GROUPS, &["--describe", "--group", "readers"]).await;
+    assert!(progress(&described, "readers", "orders").iter().all(|row| row[1] == "5"), "{described}");
+
+    tools.run(GROUPS, &["--delete-offsets", "--group", "readers", "--topic", "orders:0"]).await;
+    let described = tools.run(GROUPS, &["--describe", "--group", "readers"]).await;
+    assert_eq!(progress(&described, "readers", "orders").len(), 2, "{described}");
+
+    tools
+        .run(CONSUMER, &["--topic", "orders", "--group", "gone", "--from-beginning", "--max-messages", "1"])
+        .await;
+    tools.run(GROUPS, &["--delete", "--group", "gone"]).await;
+    assert_eq!(tools.run(GROUPS, &["--list"]).await.trim(), "readers");
+}
+
+/// What is on disk is what Kafka's own decoder of group records understands.
+async fn offsets_on_disk(tools: &Tools, dir: &std::path::Path) {
+    let index = coordinators::partition_for("readers", coordinators::PARTITIONS_DEFAULT);
+    let log = dir.join(format!("__consumer_offsets-{index}/00000000000000000000.log"));
+    let file = log.to_string_lossy().into_owned();
+    let args = ["--offsets-decoder", "--files", file.as_str()];
+    let dumped = finish(tools.command(DUMP, &args), DUMP, &args, "").await;
+    assert!(
+        dumped.contains("\"group\":\"readers\"") && dumped.contains("\"protocolType\":\"consumer\""),
+        "{dumped}"
+    );
+    assert!(dumped.contains("\"offset\":5"), "{dumped}");
+}
+
+/// Two consumers share the partitions; when one is killed the other takes over, and no record is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_java_consumer_hands_its_partitions_over() {
+    let Some(class_path) = class_path() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path()).await;
+    let tools = Tools { class_path, bootstrap: served.bootstrap() };
+    tools.run(TOPICS, &["--create", "--topic", "shared", "--partitions", "2"]).await;
+
+    let consume = |max: &'static str| {
+        let args = [
+            "--bootstrap-server",
+            tools.bootstrap.as_str(),
+            "--topic",
+            "shared",
+            "--group",
+            "pair",
+            "--from-beginning",
+            "--max-messages",
+            max,
+            "--consumer-property",
+            "session.timeout.ms=6000",
+        ];
+        tools.command(CONSUMER, &args)
+    };
+    let mut doomed = consume("100000").stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("java runs");
+    members(&tools, 1).await;
+    let survivor = tokio::spawn(finish(consume("60"), CONSUMER, &[], ""));
+    members(&tools, 2).await;
+    // By its own process id: nothing else is touched.
+    doomed.kill().expect("killed");
+    doomed.wait().expect("reaped");
+    members(&tools, 1).await;
+
+    let keyed = ["--topic", "shared", "--property", "parse.key=true", "--property", "key.separator=:"];
+    tools.fed(PRODUCER, &keyed, &lines(0, 60)).await;
+    let got = survivor.await.expect("joined");
+    let mut values: Vec<&str> = got.lines().filter(|l| l.starts_with("value ")).collect();
+    values.sort_unstable();
+    values.dedup();
+    assert_eq!(values.len(), 60, "{got}");
+    served.stop().await;
+}
+
+/// Waits until the group is stable with so many members.
+async fn members(tools: &Tools, count: usize) {
+    for _ in 0..20 {
+        let shown = tools.run(GROUPS, &["--describe", "--group", "pair", "--state"]).await;
+        let row: Vec<&str> =
+            shown.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("").split_whitespace().collect();
+        if row.contains(&"Stable") && row.last() == Some(&count.to_string().as_str()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    panic!("the group never had {count} members");
+}
