@@ -44,7 +44,7 @@ pub(crate) async fn serve(server: &Arc<Server>, parts: &Parts, query: &Query) ->
         ["api", version] => legacy(discovery::resources(server.registry, "", version)),
         ["apis", group] => legacy(discovery::group(server.registry, group)),
         ["apis", group, version] => legacy(discovery::resources(server.registry, group, version)),
-        ["openapi", "v3"] => Ok(tagged(parts, &openapi::v3_index(server.registry), None)),
+        ["openapi", "v3"] => Ok(tagged(parts, server.openapi_index(), None)),
         ["openapi", "v3", "api", version] => document(server, parts, query, "", version),
         ["openapi", "v3", "apis", group, version] => document(server, parts, query, group, version),
         [".well-known", "openid-configuration"] => Ok(respond::json(StatusCode::OK, &issuer(server))),

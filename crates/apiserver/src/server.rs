@@ -6,7 +6,7 @@
 //! ```
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base::clock::SharedClock;
 use base::random::Random;
@@ -19,6 +19,7 @@ use identity::token::{Signer, Verifier};
 use kube_types::registry::{Registry, Resource};
 use kube_types::status::Status;
 use parking_lot::Mutex;
+use serde_json::Value;
 use store_api::{LeaseId, RangeRequest, Store};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
@@ -89,6 +90,8 @@ pub(crate) struct Server {
     writes: Semaphore,
     tasks: Tasks,
     token: CancellationToken,
+    /// The index of `/openapi/v3`: hashing every document takes a while, and what is served does not change.
+    openapi_index: OnceLock<Value>,
     /// The lease of recent events, and when it was made.
     event_lease: tokio::sync::Mutex<(LeaseId, i64)>,
 }
@@ -124,6 +127,7 @@ impl Server {
             writes: Semaphore::new(WRITES_MAX),
             token: parts.tasks.token(),
             tasks: parts.tasks,
+            openapi_index: OnceLock::new(),
             event_lease: tokio::sync::Mutex::default(),
         }
     }
@@ -164,6 +168,10 @@ impl Server {
         let mut bytes = [0; 16];
         self.random.lock().fill(&mut bytes);
         uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+    }
+    /// The index of the OpenAPI documents.
+    pub(crate) fn openapi_index(&self) -> &Value {
+        self.openapi_index.get_or_init(|| kube_types::openapi::v3_index(self.registry))
     }
     /// The store's revision now.
     pub(crate) fn revision(&self) -> i64 {

@@ -60,7 +60,10 @@ pub(crate) async fn update(
     if !given && !resource.strategy.allow_unconditional_update && subresource.is_none() {
         let missing = server.read(&key(rq, resource)).await?.is_none();
         if !(missing && resource.strategy.allow_create_on_update) {
-            let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+            // Go prints the unset number so, and clients compare texts.
+            let mut error =
+                FieldError::invalid("metadata.resourceVersion", 0, "0x0: must be specified for an update");
+            error.value = None;
             return Err(Status::invalid(&resource.gvk.group, &resource.gvk.kind, &rq.target.name, &[error]));
         }
     }

@@ -244,11 +244,7 @@ impl Watcher {
 
     fn object(&mut self, out: &mut BytesMut, kind: &str, item: &Item, revision: i64) {
         if self.look.is_verbatim(&self.resource) {
-            out.extend_from_slice(b"{\"type\":\"");
-            out.extend_from_slice(kind.as_bytes());
-            out.extend_from_slice(b"\",\"object\":");
-            item.encoded.write(revision, out);
-            out.extend_from_slice(b"}\n");
+            line(out, kind, |out| item.encoded.write(revision, out));
             return;
         }
         let object = objects::parse(item.encoded.raw(), revision);
@@ -283,7 +279,14 @@ impl Watcher {
 }
 
 fn event(out: &mut BytesMut, kind: &str, object: &Value) {
-    let line = json!({ "type": kind, "object": object });
-    out.extend_from_slice(&respond::to_json(&line));
-    out.extend_from_slice(b"\n");
+    line(out, kind, |out| out.extend_from_slice(&respond::to_json(object)));
+}
+
+/// `{"type":"ADDED","object":...}` and the end of the line.
+fn line(out: &mut BytesMut, kind: &str, object: impl FnOnce(&mut BytesMut)) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    object(out);
+    out.extend_from_slice(b"}\n");
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::task::{TaskKind, Tasks};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -27,6 +27,8 @@ use crate::server::{Caller, Server};
 
 /// Most bytes of a request body (upstream's limit for objects).
 pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
+/// A body over the limit is read so far, and thrown away, for its sender to listen to the answer.
+const DRAIN_BYTES_MAX: usize = 64 << 20;
 /// Most bytes of all headers together, and of the request line.
 const HEADER_BYTES_MAX: usize = 1 << 20;
 /// Requests in flight on one HTTP/2 connection; client-go puts everything on one.
@@ -133,17 +135,25 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<BoxError>,
 {
-    let too_large = || Status::too_large(&format!("limit is {BODY_BYTES_MAX}"));
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(too_large());
-    }
-    let limited = std::pin::pin!(Limited::new(body, BODY_BYTES_MAX));
-    match tokio::time::timeout(PATIENCE, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Status::bad_request(format!("cannot read the request's body: {error}"))),
-        Err(_) => Err(Status::timeout("request did not complete within the allotted timeout", 1)),
-    }
+    let mut body = std::pin::pin!(body);
+    let reading = async {
+        let (mut collected, mut length) = (BytesMut::new(), 0);
+        while let Some(frame) = body.frame().await {
+            let frame = frame
+                .map_err(|e| Status::bad_request(format!("cannot read the request's body: {}", e.into())))?;
+            let Ok(data) = frame.into_data() else { continue };
+            length += data.len();
+            if length <= BODY_BYTES_MAX {
+                collected.extend_from_slice(&data);
+            } else if length > DRAIN_BYTES_MAX {
+                break;
+            }
+        }
+        let too_large = || Status::too_large(&format!("limit is {BODY_BYTES_MAX}"));
+        if length > BODY_BYTES_MAX { Err(too_large()) } else { Ok(collected.freeze()) }
+    };
+    let late = || Status::timeout("request did not complete within the allotted timeout", 1);
+    tokio::time::timeout(PATIENCE, reading).await.unwrap_or_else(|_| Err(late()))
 }
 
 impl Caller {

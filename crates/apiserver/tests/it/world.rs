@@ -29,6 +29,7 @@ impl Clock for NewYear {
 /// A running server.
 pub struct World {
     pub handle: Handle,
+    pub pki: pki::Pki,
     _tasks: Tasks,
     _dir: tempfile::TempDir,
 }
@@ -52,10 +53,11 @@ impl World {
         let tasks = Tasks::new();
         let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let pki = pki::Pki::open(dir.path(), i64::try_from(now_s).unwrap()).unwrap();
+        let names = pki::Names::api_server("cluster.local", "10.43.0.1".parse().unwrap(), "", &[]);
         let options = Options {
-            listen: Vec::new(),
-            tls: pki.server_config(&pki.api_server(&pki::Names::default()).unwrap()).unwrap(),
-            kubelet_tls: pki.client_config(None).unwrap(),
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            tls: pki.server_config(&pki.api_server(&names).unwrap()).unwrap(),
+            kubelet_tls: pki.client_config(Some(&pki.kubelet_client().unwrap())).unwrap(),
             service_account_key: pki.service_account_key_der().to_vec(),
             issuer: identity::token::DEFAULT_ISSUER.into(),
             service_cidr: "10.43.0.0/24".parse().unwrap(),
@@ -65,7 +67,7 @@ impl World {
         };
         let handle = Service::start(options, testkit::MemStore::shared(), &tasks).await.unwrap();
         handle.ready().await;
-        Self { handle, _tasks: tasks, _dir: dir }
+        Self { handle, pki, _tasks: tasks, _dir: dir }
     }
 
     pub async fn send(&self, call: Call<'_>) -> Response<Body> {
