@@ -38,8 +38,8 @@ use crate::{Settings, handlers, kubelet, paths};
 /// Requests that may be in flight at once (upstream's defaults); watches, logs and execs do not count.
 const READS_MAX: usize = 400;
 const WRITES_MAX: usize = 200;
-/// Longest path and query; upstream's proxies and Go's own limits are near it.
-const URI_BYTES_MAX: usize = 64 << 10;
+/// Longest path and query; just below what the HTTP library can hold at all (65,534).
+const URI_BYTES_MAX: usize = 60 << 10;
 
 /// Where a request came from.
 #[derive(Debug, Clone)]

@@ -55,7 +55,8 @@ async fn strangers_are_told_what_is_wrong() {
     let maps = "/api/v1/namespaces/default/configmaps";
     for alpn in ["h2", "http/1.1"] {
         let check = async |known, request, expect: (u16, &str)| {
-            let (code, text) = say(&world, alpn, known, request).await;
+            let (code, mut text) = say(&world, alpn, known, request).await;
+            text.truncate(500);
             assert!(code == expect.0 && text.contains(expect.1), "{alpn}: {code} {text}, not {expect:?}");
         };
         check(false, request("GET", "/readyz", None, vec![]), (200, "ok")).await;
