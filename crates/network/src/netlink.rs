@@ -124,10 +124,10 @@ pub async fn add_bridge(rt: &Rt, name: &str) -> Result<u32, Error> {
     link_index(rt, name).await?.ok_or_else(|| Error::Gone(format!("bridge {name}")))
 }
 
-/// Makes a pair of links: `name` here, up, and `eth0` in the other namespace, up.
+/// Makes a pair of links: `name` here, up, and `eth0` in the other namespace, still down (it cannot be up before the
+/// pair is whole).
 pub async fn add_veth(rt: &Rt, name: &str, netns: BorrowedFd<'_>) -> Result<(), Error> {
-    let peer =
-        LinkMessageBuilder::<LinkUnspec>::new().name("eth0").setns_by_fd(netns.as_raw_fd()).up().build();
+    let peer = LinkMessageBuilder::<LinkUnspec>::new().name("eth0").setns_by_fd(netns.as_raw_fd()).build();
     let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(name)
         .up()

@@ -96,6 +96,7 @@ impl Pods {
 
     async fn pod_side(&self, rt: &netlink::Rt, ip: Ipv4Addr) -> Result<(), Error> {
         netlink::set_up(rt, "lo", None).await?;
+        netlink::set_up(rt, "eth0", None).await?;
         let eth0 = netlink::link_index(rt, "eth0").await?.ok_or_else(|| Error::Gone("eth0".into()))?;
         netlink::add_address(rt, eth0, ip).await?;
         netlink::add_host_route(rt, self.gateway, eth0, None).await?;

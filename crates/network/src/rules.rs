@@ -345,6 +345,16 @@ impl Base {
                     format!("iifname {pods} ip daddr 127.0.0.0/8 drop"),
                 ],
             ),
+            // The kernel limits its own "unreachable" replies to a few a client; a reset is not limited.
+            (
+                "filter-prerouting",
+                vec![
+                    hook("filter", "prerouting", "filter"),
+                    format!(
+                        "iifname {pods} fib daddr type unreachable meta l4proto tcp reject with tcp reset"
+                    ),
+                ],
+            ),
             ("nat-prerouting", vec![hook("nat", "prerouting", "dstnat"), "jump services".into()]),
             ("nat-output", vec![hook("nat", "output", "-100"), "jump services".into()]),
             ("nat-postrouting", self.postrouting(&pods)),
