@@ -351,7 +351,8 @@ impl Base {
                 vec![
                     hook("filter", "prerouting", "filter"),
                     format!(
-                        "iifname {pods} fib daddr type unreachable meta l4proto tcp reject with tcp reset"
+                        "iifname {pods} ip daddr {{ {}, {services} }} fib daddr type != local fib daddr oif missing meta l4proto tcp reject with tcp reset",
+                        self.pod_cidr
                     ),
                 ],
             ),

@@ -184,7 +184,7 @@ fn the_whole_table() {
         add chain ip ketch-0011aabb guard { type filter hook prerouting priority raw; policy accept; }
         add rule ip ketch-0011aabb guard iifname "kv0011aabb*" ip daddr 127.0.0.0/8 drop
         add chain ip ketch-0011aabb filter-prerouting { type filter hook prerouting priority filter; policy accept; }
-        add rule ip ketch-0011aabb filter-prerouting iifname "kv0011aabb*" fib daddr type unreachable meta l4proto tcp reject with tcp reset
+        add rule ip ketch-0011aabb filter-prerouting iifname "kv0011aabb*" ip daddr { 10.42.0.0/16, 10.43.0.0/16 } fib daddr type != local fib daddr oif missing meta l4proto tcp reject with tcp reset
         add chain ip ketch-0011aabb nat-prerouting { type nat hook prerouting priority dstnat; policy accept; }
         add rule ip ketch-0011aabb nat-prerouting jump services
         add chain ip ketch-0011aabb nat-output { type nat hook output priority -100; policy accept; }
