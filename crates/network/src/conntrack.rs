@@ -106,20 +106,20 @@ fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((kind, whole.get(HEADER..).unwrap_or_default(), next))
 }
 
-/// (type, value, whole attribute, the next attributes)
-fn split_attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8], &[u8])> {
+/// (type, the whole attribute with its header of 4 bytes, the next attributes)
+fn split_attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
     let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?) & !NESTED;
-    let value = bytes.get(4..length)?;
+    let whole = bytes.get(..length).filter(|_| length >= 4)?;
     let next = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    Some((kind, value, &bytes[..length], next))
+    Some((kind, whole, next))
 }
 
 /// The attribute of this type: its value and the whole of it.
 fn attribute(mut bytes: &[u8], wanted: u16) -> Option<(&[u8], &[u8])> {
-    while let Some((kind, value, whole, next)) = split_attribute(bytes) {
+    while let Some((kind, whole, next)) = split_attribute(bytes) {
         if kind == wanted {
-            return Some((value, whole));
+            return Some((&whole[4..], whole));
         }
         bytes = next;
     }
