@@ -71,7 +71,8 @@ impl Plan<'_> {
     }
 
     fn shrink_healthy(&mut self, least: i32) -> bool {
-        let budget = self.sets().map(available).sum::<i32>() - least;
+        // A set that was shrunk a moment ago still reports what it is about to delete: those do not count.
+        let budget = self.sets().map(|set| available(set).min(size(set))).sum::<i32>() - least;
         let mut gone = 0;
         for at in 0..self.old.len() {
             let has = size(&self.old[at]);
