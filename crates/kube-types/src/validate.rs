@@ -12,6 +12,7 @@ mod data;
 mod metadata;
 mod network;
 mod others;
+mod placement;
 mod pod;
 mod pod_update;
 mod probe;

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
+/// The longest a client may stick to an endpoint: a day.
+const AFFINITY_SECONDS_MAX: i64 = 86_400;
 /// The most endpoints of one slice.
 const SLICE_ENDPOINTS_MAX: usize = 1000;
 
@@ -34,6 +36,15 @@ pub(super) fn service(object: &Value, out: &mut Errors) {
     if let Some(map) = spec.get("selector").and_then(Value::as_object) {
         metadata::labels(map, "spec.selector", out);
     }
+    let seconds = path::integer(spec, &["sessionAffinityConfig", "clientIP", "timeoutSeconds"]);
+    if let Some(seconds) = seconds.filter(|seconds| !(1..=AFFINITY_SECONDS_MAX).contains(seconds)) {
+        let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+        let why = format!("must be greater than 0 and less than {AFFINITY_SECONDS_MAX}");
+        out.push(FieldError::invalid(field, seconds, why));
+    }
+    for (n, ip) in list(spec, "externalIPs").iter().enumerate() {
+        endpoint_address(ip.as_str().unwrap_or(""), &format!("spec.externalIPs[{n}]"), out);
+    }
     ports(spec, kind, out);
 }
 
@@ -51,7 +62,8 @@ fn external_name(spec: &Value, out: &mut Errors) {
     }
 }
 
-fn address(ip: &str, at: &str, also: &[&str], out: &mut Errors) {
+/// An IP address, or one of the other words allowed.
+pub(super) fn address(ip: &str, at: &str, also: &[&str], out: &mut Errors) {
     if !also.contains(&ip) && ip.parse::<IpAddr>().is_err() {
         let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
         out.push(FieldError::invalid(at, ip, why));

@@ -1,6 +1,8 @@
 //! `PodSpec`, in pods and templates.
 
-use super::{Errors, complaints, container, list, metadata, not_negative, one_of, required, text};
+use super::{
+    Errors, complaints, container, list, metadata, network, not_negative, one_of, placement, required, text,
+};
 use crate::names;
 use crate::status::FieldError;
 use serde_json::Value;
@@ -80,6 +82,10 @@ pub(super) fn spec(spec: &Value, at: &str, out: &mut Errors) {
         for key in ["runAsUser", "runAsGroup", "fsGroup"] {
             user_id(context, key, &format!("{at}.securityContext"), out);
         }
+    }
+    placement::placement(spec, at, out);
+    for (n, alias) in list(spec, "hostAliases").iter().enumerate() {
+        network::address(text(alias, "ip"), &format!("{at}.hostAliases[{n}].ip"), &[], out);
     }
     if text(spec, "dnsPolicy") == "None" && list(&spec["dnsConfig"], "nameservers").is_empty() {
         let why = "must provide at least one DNS nameserver when `dnsPolicy` is None";

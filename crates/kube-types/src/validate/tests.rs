@@ -409,3 +409,126 @@ fn classes_of_service() {
         "Burstable"
     );
 }
+
+/// A pod that uses most of what a pod can say, as manifests in the wild do.
+const EVERYTHING: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata:
+  name: everything
+  namespace: team
+  labels: {app.kubernetes.io/name: x}
+  annotations: {example.com/Note: "any text: goes"}
+spec:
+  initContainers:
+  - {name: init, image: "busybox:1.36", command: [sh, -c, "true"]}
+  - {name: sidecar, image: proxy, restartPolicy: Always, startupProbe: {tcpSocket: {port: 1}}}
+  containers:
+  - name: main
+    image: registry.example/team/app@sha256:0123456789012345678901234567890123456789012345678901234567890123
+    args: ["--x=$(POD)"]
+    workingDir: /srv
+    stdin: true
+    tty: true
+    ports: [{name: http, containerPort: 8080}, {containerPort: 53, protocol: UDP, hostPort: 5353}]
+    env:
+    - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+    - {name: LABEL, valueFrom: {fieldRef: {fieldPath: "metadata.labels['app.kubernetes.io/name']"}}}
+    - {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}
+    - {name: KEY, valueFrom: {secretKeyRef: {name: s, key: k, optional: true}}}
+    envFrom: [{prefix: P_, configMapRef: {name: c}}, {secretRef: {name: s}}]
+    resources: {requests: {cpu: 0.1, memory: 64Mi}, limits: {cpu: "1", memory: 128Mi, ephemeral-storage: 1Gi}}
+    livenessProbe: {httpGet: {path: /live, port: http, httpHeaders: [{name: A, value: b}]}, initialDelaySeconds: 3}
+    readinessProbe: {exec: {command: [cat, /ready]}, successThreshold: 2}
+    startupProbe: {grpc: {port: 8080}}
+    lifecycle: {preStop: {exec: {command: [sleep, "1"]}}, postStart: {sleep: {seconds: 1}}}
+    securityContext:
+      capabilities: {add: [NET_ADMIN], drop: [ALL]}
+      runAsNonRoot: true
+      runAsUser: 1000
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      seccompProfile: {type: RuntimeDefault}
+    volumeMounts:
+    - {name: config, mountPath: /etc/app, readOnly: true}
+    - {name: config, mountPath: /etc/one, subPath: one/two}
+    - {name: scratch, mountPath: /tmp}
+    terminationMessagePolicy: FallbackToLogsOnError
+  volumes:
+  - {name: config, configMap: {name: c, items: [{key: a, path: one/two, mode: 0644}], optional: true}}
+  - {name: scratch, emptyDir: {medium: Memory, sizeLimit: 16Mi}}
+  - {name: host, hostPath: {path: /var/log, type: DirectoryOrCreate}}
+  - {name: info, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}}
+  - name: all
+    projected:
+      sources:
+      - {secret: {name: s}}
+      - {configMap: {name: c}}
+      - {serviceAccountToken: {path: token, audience: a}}
+      - {downwardAPI: {items: [{path: ns, fieldRef: {fieldPath: metadata.namespace}}]}}
+  affinity:
+    nodeAffinity:
+      requiredDuringSchedulingIgnoredDuringExecution:
+        nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/os, operator: In, values: [linux]}]}]
+      preferredDuringSchedulingIgnoredDuringExecution:
+      - {weight: 1, preference: {matchExpressions: [{key: disk, operator: Exists}]}}
+    podAntiAffinity:
+      requiredDuringSchedulingIgnoredDuringExecution:
+      - {labelSelector: {matchLabels: {a: b}}, topologyKey: kubernetes.io/hostname}
+  topologySpreadConstraints:
+  - {maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {a: b}}}
+  tolerations:
+  - {operator: Exists}
+  - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 300}
+  - {key: dedicated, value: batch, effect: NoSchedule}
+  nodeSelector: {kubernetes.io/arch: amd64}
+  dnsPolicy: None
+  dnsConfig: {nameservers: [10.43.0.10], searches: [x.y], options: [{name: ndots, value: "5"}]}
+  hostAliases: [{ip: 10.1.2.3, hostnames: [a.b]}]
+  imagePullSecrets: [{name: pull}]
+  priorityClassName: high
+  runtimeClassName: plain
+  securityContext: {fsGroup: 2000, runAsGroup: 3000, supplementalGroups: [4000], sysctls: [{name: net.x, value: "1"}]}
+  shareProcessNamespace: true
+  terminationGracePeriodSeconds: 0
+  restartPolicy: OnFailure
+  readinessGates: [{conditionType: example.com/gate}]
+  hostname: h
+  subdomain: s
+  automountServiceAccountToken: false
+"#;
+
+#[test]
+fn a_pod_may_say_everything() {
+    use crate::decode::{FieldValidation, MediaType, decode};
+    let pods = Registry::builtin().find("", "v1", "pods").unwrap();
+    let decoded =
+        decode(&pods.gvk, &pods.schema, EVERYTHING.as_bytes(), MediaType::Yaml, FieldValidation::Strict);
+    let mut pod = decoded.unwrap().value;
+    defaults::apply(pods, &mut pod);
+    assert_eq!(create(pods, &pod), []);
+    assert_eq!(update(pods, None, &pod, &pod), []);
+    assert_eq!(pod["spec"]["volumes"][0]["configMap"]["items"][0]["mode"], 420);
+}
+
+#[test]
+fn placement_is_checked() {
+    check(
+        "",
+        "pods",
+        pod(json!({"containers": [{"name": "c", "image": "i"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "a", "operator": "In"}, {"key": "b", "operator": "Near"}]}]}},
+            "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 0, "podAffinityTerm": {}}]}},
+        "topologySpreadConstraints": [{"maxSkew": 0}], "hostAliases": [{"ip": "x"}]})),
+        expect![[r#"
+            spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'
+            spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[1].operator: Invalid value: "Near": not a valid selector operator
+            spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 0: must be in the range 1-100
+            spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey: Required value: can not be empty
+            spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero
+            spec.topologySpreadConstraints[0].topologyKey: Required value: can not be empty
+            spec.topologySpreadConstraints[0].whenUnsatisfiable: Required value
+            spec.hostAliases[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"#]],
+    );
+}
