@@ -168,7 +168,7 @@ async fn services_get_addresses_and_give_them_back() {
             > POST /api/v1/namespaces/default/services {"metadata":{"name":"b"},"spec":{"ports":[{"port":80}],"clusterIP":"10.43.0.10"}}
             201 {"metadata":{"name":"b","namespace":"default","resourceVersion":"11"},"spec":{"clusterIP":"10.43.0.10","clusterIPs":["10.43.0.10"],"internalTrafficPolicy":"Cluster","ipFamilies":["IPv4"],"ipFamilyPolicy":"SingleStack","ports":[{"port":80,"protocol":"TCP","targetPort":80}],"sessionAffinity":"None","type":"ClusterIP"},"status":{"loadBalancer":{}}}
             > GET /api/v1/namespaces/default/endpoints/kubernetes
-            200 {"metadata":{"labels":{"endpointslice.kubernetes.io/skip-mirror":"true"},"name":"kubernetes","namespace":"default","resourceVersion":"4"},"subsets":[{"addresses":[{"ip":"10.42.0.1"}],"ports":[{"name":"https","port":33601,"protocol":"TCP"}]}]}
+            200 {"metadata":{"labels":{"endpointslice.kubernetes.io/skip-mirror":"true"},"name":"kubernetes","namespace":"default","resourceVersion":"4"},"subsets":[{"addresses":[{"ip":"10.42.0.1"}],"ports":[{"name":"https","port":PORT,"protocol":"TCP"}]}]}
         "#]],
     )
     .await;

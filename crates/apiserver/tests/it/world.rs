@@ -112,7 +112,8 @@ impl World {
             };
             out.push_str(&format!("> {line}\n{code} {}\n", brief(answer)));
         }
-        out
+        let port = self.handle.addr().unwrap().port().to_string();
+        out.replace(&format!("\"port\":{port}"), "\"port\":PORT")
     }
 }
 
