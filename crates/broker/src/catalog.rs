@@ -106,12 +106,14 @@ pub(crate) struct Catalog {
     server: Arc<Server>,
     snapshot: ArcSwap<Snapshot>,
     applying: Mutex<LastStop>,
+    /// One writer of the checkpoint files at a time.
+    checkpointing: Mutex<()>,
 }
 
 impl Catalog {
     pub(crate) fn new(root: Arc<Root>, store: Arc<dyn Store>, server: Arc<Server>, last: LastStop) -> Self {
         let snapshot = ArcSwap::default();
-        Self { root, store, server, snapshot, applying: Mutex::new(last) }
+        Self { root, store, server, snapshot, applying: Mutex::new(last), checkpointing: Mutex::default() }
     }
 
     /// All topics now.
@@ -383,10 +385,22 @@ impl Catalog {
         Ok(answer.succeeded)
     }
 
-    /// Deletes a topic.
-    pub(crate) async fn delete(&self, topic: &Topic) -> Result<(), Refusal> {
+    /// Deletes a topic. Its offsets are out of the checkpoints before the answer: they must not vouch for the logs of a
+    /// new topic of the same name.
+    pub(crate) async fn delete(self: &Arc<Self>, topic: &Topic) -> Result<(), Refusal> {
         let key = format!("{TOPICS}{}", topic.name);
-        if self.remove_key(&key, topic.revision).await? { Ok(()) } else { Err(changed(&topic.name)) }
+        if !self.remove_key(&key, topic.revision).await? {
+            return Err(changed(&topic.name));
+        }
+        let catalog = self.clone();
+        match tokio::task::spawn_blocking(move || catalog.write_checkpoints()).await {
+            Ok(Ok(())) => Ok(()),
+            // The topic is gone all the same.
+            failed => {
+                tracing::warn!(?failed, "offset checkpoints not written");
+                Ok(())
+            }
+        }
     }
 
     /// Replaces a topic's configurations or raises its partitions.
@@ -412,6 +426,7 @@ impl Catalog {
 
     /// Writes the three offset checkpoints. Blocks.
     pub(crate) fn write_checkpoints(&self) -> io::Result<()> {
+        let _checkpointing = self.checkpointing.lock();
         let (mut recovery, mut starts, mut high) = (Offsets::new(), Offsets::new(), Offsets::new());
         for partition in self.partitions() {
             let key = (partition.topic.to_string(), partition.index);

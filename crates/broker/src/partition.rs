@@ -141,6 +141,16 @@ impl Partition {
         Some(told)
     }
 
+    /// Removes what lies below `offset`, files included; for logs that only the broker reads.
+    pub(crate) fn remove_before(&self, offset: Offset) -> Result<(), Error> {
+        for path in self.log.delete_before(offset)? {
+            let removed = self.root.disk.remove_file(&path);
+            removed.map_err(|source| Error::Io { path, source })?;
+        }
+        self.root.checkpoints_due();
+        Ok(())
+    }
+
     fn advance(&self, to: Offset) {
         if self.high_watermark.fetch_max(to.get(), Ordering::AcqRel) < to.get() {
             self.wake();

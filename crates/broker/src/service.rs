@@ -50,7 +50,8 @@ struct Stop {
     connections: Tasks,
     closed: Mutex<bool>,
     done: watch::Sender<bool>,
-    _lock: DirectoryLock,
+    /// Given back when everything is closed.
+    lock: Mutex<Option<DirectoryLock>>,
 }
 
 impl Handle {
@@ -89,6 +90,7 @@ impl Handle {
             Ok(Err(error)) => tracing::error!(%error, "the broker was not closed cleanly"),
             Err(error) => tracing::error!(%error, "closing the broker panicked"),
         }
+        self.stop.lock.lock().await.take();
         *closed = true;
         self.stop.done.send_replace(true);
     }
@@ -145,7 +147,13 @@ impl Service {
             connections.spawn(TaskKind::Critical, "kafka-accept", accept);
         }
         let (done, _) = watch::channel(false);
-        let stop = Arc::new(Stop { broker, connections, closed: Mutex::new(false), done, _lock: lock });
+        let stop = Arc::new(Stop {
+            broker,
+            connections,
+            closed: Mutex::new(false),
+            done,
+            lock: Mutex::new(Some(lock)),
+        });
         let handle = Handle { addrs, stop };
         let (closing, token) = (handle.clone(), tasks.token());
         tasks.spawn(TaskKind::Service, "kafka-close", async move {

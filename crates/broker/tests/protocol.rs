@@ -419,3 +419,77 @@ async fn offsets_of_a_deleted_topic_go_with_it() {
     assert_eq!(found.topics, []);
     served.stop().await;
 }
+
+#[tokio::test]
+async fn the_log_of_offsets_does_not_grow_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let with_small_segments = || {
+        let mut options = options(dir.path());
+        options.properties.insert("offsets.topic.segment.bytes".into(), "20000".into());
+        options.properties.insert("offsets.topic.num.partitions".into(), "1".into());
+        options
+    };
+    let served = Served::with(with_small_segments(), testkit::MemStore::shared()).await;
+    let mut raw = served.raw().await;
+    create(&mut raw, "t", &[]).await;
+    for n in 0..600 {
+        let partitions = vec![offset_commit_request::OffsetCommitRequestPartition {
+            committed_offset: n,
+            committed_metadata: Some("m".repeat(100)),
+            ..Default::default()
+        }];
+        let topics = vec![offset_commit_request::OffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions,
+            ..Default::default()
+        }];
+        let group_id = format!("g{}", n % 3);
+        let response: OffsetCommitResponse =
+            raw.call(8, &OffsetCommitRequest { group_id, topics, ..Default::default() }).await;
+        assert_eq!(code(response.topics[0].partitions[0].error_code), ErrorCode::None);
+    }
+    let size: u64 = std::fs::read_dir(dir.path().join("__consumer_offsets-0"))
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(size < 60_000, "{size}");
+    let store = served.store.clone();
+    served.stop().await;
+    let served = Served::with(with_small_segments(), store).await;
+    let mut raw = served.raw().await;
+    for (group, last) in [("g0", 597), ("g1", 598), ("g2", 599)] {
+        let fetch = OffsetFetchRequest { group_id: group.into(), topics: None, ..Default::default() };
+        let found: OffsetFetchResponse = raw.call(7, &fetch).await;
+        assert_eq!(found.topics[0].partitions[0].committed_offset, last);
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn topics_follow_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path()).await;
+    let mut raw = served.raw().await;
+    let put = store_api::Op::put(
+        "/ketch/kafka/topics/x",
+        r#"{"id":"0194f0b0-0000-4000-8000-000000000001","partitions":2}"#,
+    );
+    served.store.txn(store_api::Txn { success: vec![put], ..Default::default() }).await.unwrap();
+    let count = async |raw: &mut Raw, wanted: usize| {
+        let all = MetadataRequest { topics: None, ..Default::default() };
+        loop {
+            let metadata: MetadataResponse = raw.call(9, &all).await;
+            if metadata.topics.len() == wanted {
+                return metadata;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let metadata = tokio::time::timeout(Duration::from_secs(5), count(&mut raw, 1)).await.unwrap();
+    assert_eq!(metadata.topics[0].partitions.len(), 2);
+    assert_eq!(append(&mut raw, "x", batch(1, None)).await, (ErrorCode::None, 0));
+    let delete = store_api::Op::delete("/ketch/kafka/topics/x");
+    served.store.txn(store_api::Txn { success: vec![delete], ..Default::default() }).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), count(&mut raw, 0)).await.unwrap();
+    served.stop().await;
+}
