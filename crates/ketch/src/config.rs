@@ -61,7 +61,8 @@ impl std::str::FromStr for Cidr {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || format!("'{text}' is not an IPv4 range such as 10.42.0.0/16");
         let (base, prefix) = text.split_once('/').with_context(wrong)?;
-        let (base, prefix): (Ipv4Addr, u8) = (base.parse().with_context(wrong)?, prefix.parse().with_context(wrong)?);
+        let (base, prefix): (Ipv4Addr, u8) =
+            (base.parse().with_context(wrong)?, prefix.parse().with_context(wrong)?);
         // A node gets a /24 of the pods' range, and Services want .10 for DNS.
         if !(8..=24).contains(&prefix) {
             bail!("{text}: the prefix length must lie between 8 and 24");

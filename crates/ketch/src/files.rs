@@ -107,11 +107,15 @@ impl Lock {
 fn check_format(data_dir: &Path) -> Result<()> {
     let path = data_dir.join("FORMAT");
     let Ok(text) = fs::read_to_string(&path) else {
-        return fs::write(&path, format!("{FORMAT}\n")).with_context(|| format!("cannot write {}", path.display()));
+        return fs::write(&path, format!("{FORMAT}\n"))
+            .with_context(|| format!("cannot write {}", path.display()));
     };
     let found: u32 = text.trim().parse().with_context(|| format!("{} holds no number", path.display()))?;
     if found > FORMAT {
-        bail!("{} has format {found}, and this ketch knows up to {FORMAT}: use a newer ketch", data_dir.display());
+        bail!(
+            "{} has format {found}, and this ketch knows up to {FORMAT}: use a newer ketch",
+            data_dir.display()
+        );
     }
     Ok(())
 }
@@ -159,7 +163,10 @@ mod tests {
         endpoints.write(dir.path()).unwrap();
         let mode = fs::metadata(Endpoints::path(dir.path())).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(fs::read_to_string(Endpoints::path(dir.path())).unwrap(), r#"{"api":"https://127.0.0.1:1","pid":7}"#);
+        assert_eq!(
+            fs::read_to_string(Endpoints::path(dir.path())).unwrap(),
+            r#"{"api":"https://127.0.0.1:1","pid":7}"#
+        );
         assert_eq!(Endpoints::read(dir.path()).unwrap().pid, 7);
     }
 }

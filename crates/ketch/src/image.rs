@@ -8,7 +8,7 @@ use kubelet::images;
 use crate::cli::{ImageArgs, ImageCommand};
 
 /// Where images live below a data directory.
-const IMAGES: &str = "node/images";
+pub const IMAGES: &str = "node/images";
 
 /// Runs one `ketch image` command.
 ///
@@ -27,9 +27,11 @@ pub fn run(args: &ImageArgs) -> Result<()> {
 /// # Errors
 /// When the archive is refused.
 pub fn import(dir: &Path, archive: &Path) -> Result<()> {
-    let spinner = indicatif::ProgressBar::new_spinner().with_message(format!("importing {}", archive.display()));
+    let spinner =
+        indicatif::ProgressBar::new_spinner().with_message(format!("importing {}", archive.display()));
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-    let imported = images::import(dir, archive).with_context(|| format!("cannot import {}", archive.display()));
+    let imported =
+        images::import(dir, archive).with_context(|| format!("cannot import {}", archive.display()));
     spinner.finish_and_clear();
     for image in imported? {
         println!("imported {} ({})", image.names.join(", "), short(&image.id));

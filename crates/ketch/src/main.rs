@@ -10,9 +10,12 @@
 
 mod cli;
 mod config;
+mod demo;
 mod down;
 mod files;
 mod image;
+mod node;
+mod offsets;
 mod status;
 mod up;
 
@@ -24,7 +27,8 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == "shim") {
         // Single-threaded from here on: the shim forks.
-        return kubelet::shim::main(args.collect());
+        let code = kubelet::shim::main(&args.collect::<Vec<_>>());
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
     match run(cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -41,7 +41,10 @@ fn pod(k: &Ketch) {
     let piped = k.kubectl_with(&["exec", "-i", "-n", "b-pod", "hello", "--", "cat"], "through\n");
     assert_eq!(piped.stdout, "through\n", "{piped:?}");
     k.delete_basic("pod", "b-pod");
-    assert_eq!(k.try_kubectl(&["get", "pod", "-n", "b-pod", "hello"]).stderr, "Error from server (NotFound): pods \"hello\" not found\n");
+    assert_eq!(
+        k.try_kubectl(&["get", "pod", "-n", "b-pod", "hello"]).stderr,
+        "Error from server (NotFound): pods \"hello\" not found\n"
+    );
 }
 
 fn once(k: &Ketch) {
@@ -56,7 +59,19 @@ fn once(k: &Ketch) {
 fn init_containers(k: &Ketch) {
     k.apply_basic("init-containers", "b-init");
     k.kubectl(&["wait", "-n", "b-init", "--for=condition=Ready", "pod/prepared", "--timeout=30s"]);
-    let page = k.kubectl(&["exec", "-n", "b-init", "prepared", "-c", "web", "--", "wget", "-q", "-O-", "http://127.0.0.1:8080/page"]);
+    let page = k.kubectl(&[
+        "exec",
+        "-n",
+        "b-init",
+        "prepared",
+        "-c",
+        "web",
+        "--",
+        "wget",
+        "-q",
+        "-O-",
+        "http://127.0.0.1:8080/page",
+    ]);
     assert_eq!(page, "one\ntwo\n");
     let denied = k.try_kubectl(&["exec", "-n", "b-init", "prepared", "--", "touch", "/www/x"]);
     assert_eq!(denied.code, 1, "the mount is read-only: {denied:?}");
@@ -67,7 +82,19 @@ fn two_containers(k: &Ketch) {
     k.apply_basic("two-containers", "b-pair");
     k.kubectl(&["wait", "-n", "b-pair", "--for=condition=Ready", "pod/pair", "--timeout=30s"]);
     k.eventually("the writer's file served by the server", 10, || {
-        let args = ["exec", "-n", "b-pair", "pair", "-c", "writer", "--", "wget", "-q", "-O-", "http://localhost:8080/now"];
+        let args = [
+            "exec",
+            "-n",
+            "b-pair",
+            "pair",
+            "-c",
+            "writer",
+            "--",
+            "wget",
+            "-q",
+            "-O-",
+            "http://localhost:8080/now",
+        ];
         k.try_kubectl(&args).stdout.contains("UTC")
     });
     k.delete_basic("two-containers", "b-pair");
@@ -86,7 +113,10 @@ fn downward(k: &Ketch) {
     phase(k, "b-aware", "aware", "Succeeded");
     let ip = k.kubectl(&["get", "pod", "-n", "b-aware", "aware", "-o", "jsonpath={.status.podIP}"]);
     let text = logs(k, "b-aware", "aware");
-    assert_eq!(text.trim_end(), format!("b-aware/aware ip={ip} memory=67108864\ntier=\"back\"\nzone=\"harbour\""));
+    assert_eq!(
+        text.trim_end(),
+        format!("b-aware/aware ip={ip} memory=67108864\ntier=\"back\"\nzone=\"harbour\"")
+    );
     k.delete_basic("downward", "b-aware");
 }
 
@@ -120,7 +150,12 @@ fn crash(k: &Ketch) {
 
 fn limits(k: &Ketch) {
     k.apply_basic("limits", "b-limits");
-    k.becomes("pod greedy -n b-limits", "{.status.containerStatuses[0].state.terminated.reason}", "OOMKilled", 40);
+    k.becomes(
+        "pod greedy -n b-limits",
+        "{.status.containerStatuses[0].state.terminated.reason}",
+        "OOMKilled",
+        40,
+    );
     k.delete_basic("limits", "b-limits");
 }
 

@@ -85,7 +85,18 @@ impl Ketch {
     pub fn up(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log file");
         let mut command = Command::new(KETCH);
-        command.args(["up", "--log", "info", "--api-port", "0", "--kafka-port", "0", "--kubelet-port", "0", "--data-dir"]);
+        command.args([
+            "up",
+            "--log",
+            "info",
+            "--api-port",
+            "0",
+            "--kafka-port",
+            "0",
+            "--kubelet-port",
+            "0",
+            "--data-dir",
+        ]);
         command.arg(&self.dir).args(&self.flags).stdout(Stdio::piped()).stderr(log);
         let mut child = self.host.run(|| command.spawn()).expect("ketch starts");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -175,7 +186,15 @@ impl Ketch {
     /// The real kubectl, which must succeed; its standard output.
     pub fn kubectl(&self, args: &[&str]) -> String {
         let run = self.try_kubectl(args);
-        assert_eq!(run.code, 0, "kubectl {}\n{}{}\nlog:\n{}", args.join(" "), run.stdout, run.stderr, self.log_tail());
+        assert_eq!(
+            run.code,
+            0,
+            "kubectl {}\n{}{}\nlog:\n{}",
+            args.join(" "),
+            run.stdout,
+            run.stderr,
+            self.log_tail()
+        );
         run.stdout
     }
 
