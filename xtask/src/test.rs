@@ -49,6 +49,7 @@ fn cargo_test(tools: &tools::Tools, filter: &[String]) -> Result<()> {
         .args(filter)
         .env("KETCH_TEST_KUBECTL", &tools.kubectl)
         .env("KETCH_TEST_KAFKA_CLASSPATH", &tools.kafka_classpath)
-        .env("KETCH_TEST_BUSYBOX_IMAGE", &tools.busybox_image);
+        .env("KETCH_TEST_BUSYBOX_IMAGE", &tools.busybox_image)
+        .env("KETCH_TEST_ORDERS_IMAGE", &tools.orders_image);
     crate::run::run(&mut command)
 }

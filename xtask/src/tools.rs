@@ -22,6 +22,8 @@ pub struct Tools {
     pub kafka_classpath: String,
     /// An image archive of busybox, `docker.io/library/busybox:latest`.
     pub busybox_image: PathBuf,
+    /// An image archive of the example application.
+    pub orders_image: PathBuf,
 }
 
 /// Debian packages by the program that tells whether they are there.
@@ -44,7 +46,9 @@ pub fn ensure_all() -> Result<Tools> {
     debian_packages()?;
     let busybox_image = cache_dir()?.join("busybox.tar");
     crate::image::busybox(&busybox_image)?;
-    Ok(Tools { kubectl: kubectl()?, kafka_classpath: kafka_classpath()?, busybox_image })
+    let orders_image = cache_dir()?.join("orders.tar");
+    crate::image::orders(&orders_image)?;
+    Ok(Tools { kubectl: kubectl()?, kafka_classpath: kafka_classpath()?, busybox_image, orders_image })
 }
 
 /// Whether this process is root, which apt and the node's tests need.
