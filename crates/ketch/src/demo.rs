@@ -35,7 +35,7 @@ pub async fn run(config: &Config, api: &apiserver::Handle, broker: Option<&broke
     }
     let archive = archive()?;
     image::import(&config.data_dir.join(image::IMAGES), &archive)?;
-    let client = api_client::client(api.local(UserInfo::new("ketch-demo", &[UserInfo::MASTERS])));
+    let client = api_client::client(api.local(UserInfo::new("ketch-demo", &[identity::groups::MASTERS])));
     for (kind, name) in apply(&client).await? {
         println!("{kind}/{name} applied");
     }

@@ -238,7 +238,7 @@ impl<'a> Voyage<'a> {
         informers: Informers,
     ) -> Result<node::Node> {
         let client = self.client_for(api, UserInfo::node(&self.config.node_name));
-        let admin = self.client_for(api, UserInfo::new("system:ketch", &[UserInfo::MASTERS]));
+        let admin = self.client_for(api, UserInfo::new("system:ketch", &[identity::groups::MASTERS]));
         let plan = node::Plan::new(&self.config, &ground, pki, broker.map(broker::Handle::addrs))?;
         let tasks = self.tasks.clone();
         let starting = self
@@ -252,7 +252,7 @@ impl<'a> Voyage<'a> {
     }
 
     fn client(&self, api: &apiserver::Handle, user: &str) -> kube::Client {
-        self.client_for(api, UserInfo::new(user, &[UserInfo::AUTHENTICATED]))
+        self.client_for(api, UserInfo::new(user, &[identity::groups::AUTHENTICATED]))
     }
 
     fn client_for(&self, api: &apiserver::Handle, user: UserInfo) -> kube::Client {
