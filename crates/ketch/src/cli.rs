@@ -40,7 +40,7 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct DataDir {
     /// Where everything is kept [default: /var/lib/ketch as root, else the user's data directory]
-    #[arg(long, env = "KETCH_DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "KETCH_DATA_DIR", value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
 }
 

@@ -31,12 +31,12 @@ pub fn run(args: &DownArgs) -> Result<()> {
     let lock = stop(&dir)?;
     let id = directory_id(&dir);
     if is_root() {
-        let stopped = 0;
+        let stopped = kubelet::down(&dir.join("node"));
         if stopped > 0 {
             println!("{stopped} containers stopped");
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let _ = (&runtime, &id);
+        runtime.block_on(network::down(&id)).context("the network remains")?;
     }
     drop(lock);
     if args.purge {
