@@ -139,8 +139,7 @@ impl Node {
         let network = network::Service::start(ground.options, informers.clone(), tasks)
             .await
             .context("the network does not start")?;
-        let addresses =
-            network::Addrs {
+        let addresses = network::Addrs {
             gateway: ground.gateway,
             dns_ip: plan.dns_ip,
             dns_port: network.dns_addresses().first().map(SocketAddr::port),

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::{Client, Resource};
+use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
@@ -111,7 +111,11 @@ async fn create<K>(api: &Api<K>, value: Value) -> Result<bool, kube::Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned + serde::Serialize,
 {
-    let object = serde_json::from_value(value).map_err(kube::Error::SerdeError)?;
+    let object: K = serde_json::from_value(value).map_err(kube::Error::SerdeError)?;
+    // Looked up first: creating a Service again whose address is given fails for the address, not for the name.
+    if api.get_opt(&object.name_any()).await?.is_some() {
+        return Ok(false);
+    }
     match api.create(&PostParams::default(), &object).await {
         Ok(_) => Ok(true),
         Err(error) if api_client::classify(&error) == api_client::Failure::AlreadyExists => Ok(false),

@@ -41,7 +41,10 @@ pub struct KeyValue {
 pub enum KeyRange {
     One(Bytes),
     /// `start <= key < end`; an empty `end` means no upper bound (etcd's `\0`).
-    Span { start: Bytes, end: Bytes },
+    Span {
+        start: Bytes,
+        end: Bytes,
+    },
 }
 
 impl KeyRange {
