@@ -123,7 +123,7 @@ fn downward(k: &Ketch) {
 fn host_path(k: &Ketch) {
     k.apply_basic("host-path", "b-host");
     phase(k, "b-host", "on-host", "Succeeded");
-    assert!(logs(k, "b-host", "on-host").starts_with("/host/os-release\n"));
+    assert!(logs(k, "b-host", "on-host").starts_with("/host/passwd\n1\n"));
     k.delete_basic("host-path", "b-host");
 }
 
