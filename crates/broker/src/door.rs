@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use base::task::{TaskKind, Tasks};
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -24,8 +24,10 @@ use crate::api::{self, Broker};
 
 /// Replies that may wait behind one another; clients keep 5 to 1,000,000 requests in flight, the rest waits in the socket.
 const PIPELINE_MAX: usize = 64;
-/// A frame's buffer begins at this size at most and doubles as bytes arrive.
+/// A connection's buffer begins at this size and doubles as bytes arrive.
 const FRAME_START_BYTES: usize = 64 * 1024;
+/// A frame's size before it.
+const SIZE_BYTES: usize = 4;
 /// Pause after a failed accept: the process is out of descriptors and waits for some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -132,7 +134,7 @@ async fn serve(
     let (replies, queue) = mpsc::channel(PIPELINE_MAX);
     let connection = api::Connection { broker, peer: Arc::new(peer) };
     let reader = async move {
-        let mut frames = Frames { read, frame_max, idle };
+        let mut frames = Frames { read, buffer: BytesMut::new(), frame_max, idle };
         loop {
             let frame = tokio::select! {
                 // Answers under way are still written.
@@ -157,33 +159,53 @@ async fn serve(
 
 struct Frames {
     read: OwnedReadHalf,
+    /// What has arrived and is not a frame yet. Empty, and without memory, while the connection is idle.
+    buffer: BytesMut,
     frame_max: i32,
     idle: Duration,
 }
 
 impl Frames {
-    /// The next frame without its size. Cancelled only when the connection ends, so nothing is lost.
+    /// The next frame without its size. Several small frames come with one read.
     async fn next(&mut self) -> Result<Bytes, Close> {
-        let size = tokio::time::timeout(self.idle, self.read.read_i32()).await.map_err(|_| Close::Idle)??;
+        loop {
+            let missing = match self.size()? {
+                Some(size) if self.buffer.len() >= SIZE_BYTES + size => return Ok(self.split(size)),
+                Some(size) => SIZE_BYTES + size - self.buffer.len(),
+                None => SIZE_BYTES,
+            };
+            tokio::time::timeout(self.idle, self.read.readable()).await.map_err(|_| Close::Idle)??;
+            if self.buffer.capacity() == self.buffer.len() {
+                // Doubling at most: memory follows the bytes that came.
+                let room = missing.min(self.buffer.len()).max(FRAME_START_BYTES);
+                self.buffer.reserve(room);
+            }
+            match self.read.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Err(Close::Io(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The size that the buffer begins with; None when it has not arrived.
+    fn size(&self) -> Result<Option<usize>, Close> {
+        let Some(size) = self.buffer.first_chunk::<SIZE_BYTES>() else { return Ok(None) };
+        let size = i32::from_be_bytes(*size);
         if size < 0 || size > self.frame_max {
             return Err(Close::FrameSize(size));
         }
-        let size = size as usize;
-        let mut frame = BytesMut::with_capacity(size.min(FRAME_START_BYTES));
-        while frame.len() < size {
-            let missing = size - frame.len();
-            if frame.capacity() == frame.len() {
-                frame.reserve(missing.min(frame.len().max(FRAME_START_BYTES)));
-            }
-            let mut rest = (&mut self.read).take(missing as u64);
-            let read = tokio::time::timeout(self.idle, rest.read_buf(&mut frame))
-                .await
-                .map_err(|_| Close::Idle)??;
-            if read == 0 {
-                return Err(Close::Io(io::ErrorKind::UnexpectedEof.into()));
-            }
+        Ok(Some(size as usize))
+    }
+
+    fn split(&mut self, size: usize) -> Bytes {
+        self.buffer.advance(SIZE_BYTES);
+        if self.buffer.len() == size {
+            // Alone in its memory, a batch can be changed where it lies, and the connection keeps none.
+            return std::mem::take(&mut self.buffer).freeze();
         }
-        Ok(frame.freeze())
+        self.buffer.split_to(size).freeze()
     }
 }
 
