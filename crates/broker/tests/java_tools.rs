@@ -175,6 +175,9 @@ async fn a_killed_java_consumer_hands_its_partitions_over() {
             "--from-beginning",
             "--max-messages",
             max,
+            // A test that fails must end too: without records the consumer gives up by itself.
+            "--timeout-ms",
+            "90000",
             "--consumer-property",
             "session.timeout.ms=6000",
         ];
@@ -184,6 +187,10 @@ async fn a_killed_java_consumer_hands_its_partitions_over() {
     members(&tools, 1).await;
     let survivor = tokio::spawn(finish(consume("60"), CONSUMER, &[], ""));
     members(&tools, 2).await;
+    let shown = tools.run(GROUPS, &["--describe", "--group", "pair", "--members", "--verbose"]).await;
+    assert!(shown.contains(" shared:0 ") && shown.contains(" shared:1 "), "{shown}");
+    let kinds = tools.run("org.apache.kafka.tools.GroupsCommand", &["--list"]).await;
+    assert!(kinds.lines().any(|l| l.contains("pair") && l.contains("Classic")), "{kinds}");
     // By its own process id: nothing else is touched.
     doomed.kill().expect("killed");
     doomed.wait().expect("reaped");
