@@ -74,6 +74,9 @@ struct Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // An agent that still runs would start again what goes down.
+        self.tasks.token().cancel();
+        std::thread::sleep(Duration::from_millis(300));
         kubelet::down(&self.dir.path().join("node"));
     }
 }
@@ -511,4 +514,55 @@ async fn many_pods_start_side_by_side() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     println!("and gone after {:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_real_kubectl_reads_logs_and_runs_commands() {
+    let Ok(kubectl) = std::env::var("KETCH_TEST_KUBECTL") else {
+        return eprintln!("skipped: KETCH_TEST_KUBECTL is not set (cargo xtask test sets it)");
+    };
+    let Some(cluster) = Cluster::start().await else { return };
+    let config = cluster.dir.path().join("kubeconfig");
+    let url = format!("https://{}", cluster.api.addr().expect("it listens"));
+    pki::write_kubeconfig(&config, &url, cluster.pki.ca_pem(), &cluster.pki.admin().expect("a certificate"))
+        .expect("a kubeconfig");
+    let run = async |input: &'static str, args: &'static [&'static str]| {
+        let (kubectl, config) = (kubectl.clone(), config.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut command = std::process::Command::new("timeout");
+            command.arg("20").arg(kubectl).args(args).env("KUBECONFIG", config);
+            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+            let mut child = command.stderr(std::process::Stdio::piped()).spawn().expect("kubectl");
+            std::io::Write::write_all(&mut child.stdin.take().expect("piped"), input.as_bytes())
+                .expect("input");
+            let output = child.wait_with_output().expect("kubectl ends");
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+            (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+        })
+        .await
+        .expect("not cancelled")
+    };
+    let script = "echo one; echo two; sleep 1; echo three";
+    cluster
+        .create(
+            "p",
+            json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [
+            {"name": "c", "command": ["sh", "-c", script]}, {"name": "d", "command": ["sleep", "1000"]}]}),
+        )
+        .await;
+    cluster.until("p", "running", |pod| phase(pod) == "Running").await;
+    assert_eq!(run("", &["logs", "-f", "p", "-c", "c"]).await.1, "one\ntwo\nthree");
+    assert_eq!(run("", &["logs", "p", "-c", "c", "--tail=1"]).await.1, "three");
+    let (code, out, err) =
+        run("", &["exec", "p", "-c", "d", "--", "sh", "-c", "echo out; echo err >&2; exit 3"]).await;
+    assert_eq!((code, out.as_str()), (3, "out"));
+    assert!(err.starts_with("err"), "{err}");
+    assert_eq!(
+        run("input", &["exec", "-i", "p", "-c", "d", "--", "cat"]).await,
+        (0, "input".into(), String::new())
+    );
+    let (code, _, err) = run("", &["exec", "p", "-c", "c", "--", "true"]).await;
+    assert!(code == 1 && err.contains("container not found (\"c\")"), "{code} {err}");
+    let (_, _, err) = run("", &["logs", "p", "-c", "x"]).await;
+    assert!(err.contains("container x is not valid for pod p"), "{err}");
 }

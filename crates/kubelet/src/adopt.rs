@@ -40,7 +40,8 @@ pub(crate) async fn load(context: &Context, pod: &Pod) -> Option<Adopted> {
     let ready = if alive { attach(context, pod, &record).await } else { None };
     state.sandbox = match &ready {
         Some(ready) => SandboxState::Ready { ips: ready.ips.clone() },
-        None => SandboxState::Absent,
+        // A finished pod keeps showing the address it had.
+        None => SandboxState::Removed { ips: record.ips.clone() },
     };
     Some(Adopted { state, ready, running })
 }
@@ -71,6 +72,11 @@ async fn attach(context: &Context, pod: &Pod, record: &crate::runtime::PodRecord
 fn by_name(context: &Context, uid: &str) -> BTreeMap<String, Vec<Found>> {
     let mut out: BTreeMap<String, Vec<Found>> = BTreeMap::new();
     for found in context.runtime.containers().into_iter().filter(|found| found.meta.pod.uid == uid) {
+        if found.state.is_none() {
+            // It was being made when the agent stopped: it is made again from the start.
+            context.runtime.remove(&found.meta.id);
+            continue;
+        }
         out.entry(found.meta.name.clone()).or_default().push(found);
     }
     for instances in out.values_mut() {
@@ -111,9 +117,7 @@ fn container(instances: &[Found], known: Option<&ContainerStatus>, sandbox_alive
     });
     state.phase = match &latest.state {
         Some(shim) if shim_lives && sandbox_alive => Phase::Running { started_ms: shim.started_ms },
-        // It was being made when the agent stopped: make it again under the same number.
-        None => Phase::Idle,
-        Some(_) => Phase::Exited(exit(latest)),
+        _ => Phase::Exited(exit(latest)),
     };
     if !state.is_running() {
         (state.ready, state.started) = (false, false);

@@ -40,6 +40,16 @@ pub fn version() -> Version {
     if Path::new(ROOT).join("cgroup.controllers").exists() { Version::V2 } else { Version::V1 }
 }
 
+/// Whether groups of this machine can limit by the controller (`cpu`, `memory`, `pids`).
+#[must_use]
+pub fn has(controller: &str) -> bool {
+    match version() {
+        Version::V1 => Path::new(ROOT).join(controller).is_dir(),
+        Version::V2 => fs::read_to_string(Path::new(ROOT).join("cgroup.controllers"))
+            .is_ok_and(|list| list.split_whitespace().any(|known| known == controller)),
+    }
+}
+
 /// The mount points of all hierarchies, in which a group's path is looked up.
 fn hierarchies() -> Vec<PathBuf> {
     match version() {

@@ -373,7 +373,7 @@ pub(crate) async fn stop_container(
     if let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref())
         && !grace.is_zero()
     {
-        let hook = probes::run_hook(context, pod, container, id, ip, hook, grace);
+        let hook = probes::run_hook(context, container, id, ip, hook, grace);
         if let Ok(Err(text)) = tokio::time::timeout(grace, hook).await {
             let text = format!("PreStopHook failed: {text}");
             context.events.container(pod, &container.name, Kind::Warning, "FailedPreStopHook", text);
@@ -381,7 +381,7 @@ pub(crate) async fn stop_container(
     }
     let left = grace.saturating_sub(begun.elapsed());
     if grace_s > 0 {
-        let _ = context.runtime.kill(id, stop_signal(context, pod, container)).await;
+        let _ = context.runtime.kill(id, stop_signal(context, container)).await;
         let patience = left.max(GRACE_MIN.min(grace));
         if tokio::time::timeout(patience, context.runtime.wait(id)).await.is_ok() {
             return;
@@ -390,8 +390,7 @@ pub(crate) async fn stop_container(
     let _ = context.runtime.kill(id, libc::SIGKILL).await;
 }
 
-fn stop_signal(context: &Context, pod: &Pod, container: &Container) -> i32 {
-    let _ = pod;
+fn stop_signal(context: &Context, container: &Container) -> i32 {
     let own = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone());
     let of_image = || {
         let image = context.runtime.images().get(container.image.as_deref()?).ok()?;

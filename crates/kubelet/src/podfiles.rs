@@ -41,9 +41,14 @@ pub fn write(dir: &Path, pod: &Pod, ip: &str, cluster: &DnsConfig, cluster_domai
         hosts_text(ip, &host, full.as_deref(), aliases)
     };
     fs::create_dir_all(dir)?;
-    fs::write(dir.join("hosts"), hosts)?;
-    fs::write(dir.join("hostname"), format!("{host}\n"))?;
-    fs::write(dir.join("resolv.conf"), resolv_text(spec, cluster, &read("/etc/resolv.conf")))
+    let resolv = resolv_text(spec, cluster, &read("/etc/resolv.conf"));
+    for (name, text) in [("hosts", hosts), ("hostname", format!("{host}\n")), ("resolv.conf", resolv)] {
+        let path = dir.join(name);
+        fs::write(&path, text)?;
+        // Whatever the agent's umask: programs of any user read these.
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    }
+    Ok(())
 }
 
 fn read(path: &str) -> String {

@@ -2,17 +2,14 @@
 
 use crate::context::Context;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{
-    Container, ExecAction, HTTPGetAction, LifecycleHandler, Pod, Probe, TCPSocketAction,
+    Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::time::Duration;
 use tokio::net::TcpStream;
-
-/// What of a reply's body goes into an event (upstream's limit).
-const BODY_BYTES_MAX: usize = 10 << 10;
 
 /// Carries out one probe: Ok, or the text that follows "Readiness probe failed: ".
 pub(crate) async fn run(
@@ -43,14 +40,12 @@ pub(crate) async fn run(
 /// Runs a lifecycle hook.
 pub(crate) async fn run_hook(
     context: &Context,
-    pod: &Pod,
     container: &Container,
     id: &str,
     ip: &str,
     hook: &LifecycleHandler,
     timeout: Duration,
 ) -> Result<(), String> {
-    let _ = pod;
     if let Some(exec) = &hook.exec {
         return run_exec(context, id, exec, timeout).await;
     }
@@ -135,16 +130,15 @@ async fn http_get(action: &HTTPGetAction, container: &Container, ip: &str) -> Re
     } else {
         exchange(stream, request).await
     };
-    let (status, body) = response.map_err(failed)?;
+    let status = response.map_err(failed)?;
     // Redirects count as success: the server answers.
     if (200..400).contains(&status) {
         return Ok(());
     }
-    let _ = body;
     Err(format!("HTTP probe failed with statuscode: {status}"))
 }
 
-async fn exchange<S>(stream: S, request: http::Request<Empty<Bytes>>) -> Result<(u16, Bytes), String>
+async fn exchange<S>(stream: S, request: http::Request<Empty<Bytes>>) -> Result<u16, String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -153,9 +147,7 @@ where
         .map_err(|error| error.to_string())?;
     let talk = async {
         let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = response.status().as_u16();
-        let body = http_body_util::Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
-        Ok((status, body.map(http_body_util::Collected::to_bytes).unwrap_or_default()))
+        Ok(response.status().as_u16())
     };
     let mut talk = std::pin::pin!(talk);
     let mut connection = std::pin::pin!(connection);

@@ -91,6 +91,7 @@ impl Service {
         tasks: &Tasks,
     ) -> Result<Handle, Error> {
         let io = |what: String| move |source| Error::Io { what, source };
+        std::fs::create_dir_all(&options.dir).map_err(io(options.dir.display().to_string()))?;
         let id = runtime::directory_id(&options.dir);
         let runtime = Runtime::open(&options.dir, &id, options.shim.clone())
             .map_err(io(options.dir.display().to_string()))?;
@@ -257,6 +258,7 @@ impl Dispatcher {
     fn remove_orphans(&self) {
         let known: Vec<String> =
             self.context.informers.pods().all().iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+        self.context.runtime.sweep(&known);
         for record in self.context.runtime.records() {
             if known.contains(&record.pod.uid) {
                 continue;

@@ -362,7 +362,7 @@ impl Worker {
         let (context, pod, ip) = (self.context.clone(), self.pod.clone(), self.ip());
         let grace = Duration::from_secs(u64::try_from(plan::grace(&pod)).unwrap_or(30).max(1));
         self.spawn_waiting("postStart hook", async move {
-            let failed = probes::run_hook(&context, &pod, &container, &id, &ip, &hook, grace).await.err()?;
+            let failed = probes::run_hook(&context, &container, &id, &ip, &hook, grace).await.err()?;
             let text = format!("PostStartHook failed: {failed}");
             context.events.container(&pod, &container.name, Kind::Warning, "FailedPostStartHook", text);
             let message = "FailedPostStartHook".to_owned();

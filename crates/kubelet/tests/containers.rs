@@ -265,6 +265,9 @@ async fn a_terminal_is_a_terminal() {
 
 #[tokio::test]
 async fn memory_limits_kill() {
+    if !kubelet::cgroup::has("memory") {
+        return eprintln!("skipped: this machine's control groups have no memory controller");
+    }
     let Some(node) = Node::new().await else { return };
     let launch = node.launch(
         "c1",

@@ -50,7 +50,7 @@ pub fn environment(
     }
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or("");
-        for (key, value) in from_all(from, sources, pod)? {
+        for (key, value) in from_all(from, sources)? {
             env.set(format!("{prefix}{key}"), value);
         }
     }
@@ -83,7 +83,6 @@ impl Environment {
 fn from_all(
     from: &k8s_openapi::api::core::v1::EnvFromSource,
     sources: &Sources,
-    pod: &Pod,
 ) -> Result<Vec<(String, String)>, String> {
     if let Some(reference) = &from.config_map_ref {
         return match sources.config_maps.get(&reference.name) {
@@ -101,10 +100,7 @@ fn from_all(
             .map(|(key, value)| (key.clone(), String::from_utf8_lossy(&value.0).into_owned()))
             .collect()),
         None if reference.optional == Some(true) => Ok(Vec::new()),
-        None => {
-            let _ = pod;
-            Err(format!("secret {:?} not found", reference.name))
-        }
+        None => Err(format!("secret {:?} not found", reference.name)),
     }
 }
 

@@ -167,13 +167,16 @@ fn namespaces(inputs: &Inputs<'_>, spec: &PodSpec) -> Vec<Value> {
 }
 
 fn limits(amounts: Amounts, privileged: bool) -> Value {
-    let mut cpu = json!({"shares": resources::cpu_shares(amounts.cpu_request)});
-    if amounts.cpu_limit > 0 {
-        cpu["quota"] = json!(resources::cpu_quota_us(amounts.cpu_limit));
-        cpu["period"] = json!(100_000);
+    // A limit whose controller the machine lacks is an error of the runtime, not of the pod: it is left out.
+    let mut out = json!({});
+    if cgroup::has("cpu") {
+        out["cpu"] = json!({"shares": resources::cpu_shares(amounts.cpu_request)});
+        if amounts.cpu_limit > 0 {
+            out["cpu"]["quota"] = json!(resources::cpu_quota_us(amounts.cpu_limit));
+            out["cpu"]["period"] = json!(100_000);
+        }
     }
-    let mut out = json!({"cpu": cpu});
-    if amounts.memory_limit > 0 {
+    if amounts.memory_limit > 0 && cgroup::has("memory") {
         out["memory"] = json!({"limit": amounts.memory_limit});
     }
     // Version 2 has no device controller of files: see `caps` for what takes its place there.

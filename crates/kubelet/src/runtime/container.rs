@@ -89,9 +89,11 @@ impl Runtime {
         for part in ["rootfs", "upper", "work"] {
             fs::create_dir_all(dir.join(part))?;
         }
+        // The upper directory's mode is that of the container's root.
+        set_mode(&dir.join("upper"), 0o755)?;
         File::create(dir.join(TERMINATION_FILE))?;
         // The program may run as any user and writes its last words here.
-        fs::set_permissions(dir.join(TERMINATION_FILE), std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+        set_mode(&dir.join(TERMINATION_FILE), 0o666)?;
         fs::write(dir.join(META_FILE), serde_json::to_vec(meta)?)?;
         Ok(dir)
     }
@@ -254,6 +256,10 @@ async fn request(stream: &mut BufReader<UnixStream>, command: &Command) -> io::R
     let mut line = serde_json::to_vec(command)?;
     line.push(b'\n');
     stream.write_all(&line).await
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
 fn read_meta(dir: &Path) -> Option<ContainerMeta> {

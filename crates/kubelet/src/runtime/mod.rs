@@ -66,6 +66,8 @@ impl Runtime {
         for part in ["pods", "containers", "runtime", "logs/pods"] {
             std::fs::create_dir_all(dir.join(part))?;
         }
+        // Layers hold set-user-id programs, containers control sockets: nobody else looks in.
+        std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         check_format(dir)?;
         let images = ImageStore::open(&dir.join("images")).map_err(|error| match error {
             ImageError::Io { source, .. } => source,
@@ -125,10 +127,12 @@ pub fn cgroup_root(id: &str) -> PathBuf {
     PathBuf::from(format!("/ketch-{id}"))
 }
 
-/// Eight hexadecimal digits that name a node directory outside of it.
+/// Eight hexadecimal digits that name an existing node directory outside of it.
 #[must_use]
 pub fn directory_id(dir: &Path) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, dir.as_os_str().as_encoded_bytes());
+    // The same directory by another path is the same node.
+    let real = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let digest = ring::digest::digest(&ring::digest::SHA256, real.as_os_str().as_encoded_bytes());
     digest.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

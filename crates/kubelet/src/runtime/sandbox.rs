@@ -161,6 +161,30 @@ impl Runtime {
         unmount(&dir.join("shm"));
     }
 
+    /// Removes what an interrupted agent left behind and no record names. `known` are the uids of existing pods.
+    pub fn sweep(&self, known: &[String]) {
+        let names = |dir: PathBuf| -> Vec<String> {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        };
+        let stray = |uid: &str| !known.iter().any(|known| known == uid) && self.record(uid).is_none();
+        for found in self.containers().into_iter().filter(|found| stray(&found.meta.pod.uid)) {
+            self.remove(&found.meta.id);
+        }
+        for uid in names(self.inner.dir.join("pods")).into_iter().filter(|uid| stray(uid)) {
+            self.release_namespaces(&uid);
+            unmount_below(&self.pod_dir(&uid));
+            let _ = fs::remove_dir_all(self.pod_dir(&uid));
+        }
+        let logs = self.inner.dir.join("logs/pods");
+        for name in names(logs.clone()) {
+            // <namespace>_<name>_<uid>; none of the three holds an underscore.
+            if name.rsplit('_').next().is_some_and(stray) {
+                let _ = fs::remove_dir_all(logs.join(name));
+            }
+        }
+    }
+
     /// Removes a pod's namespaces, mounts, control group and (with `forget`) its directory and logs.
     pub fn remove_sandbox(&self, record: &PodRecord, forget: bool) {
         self.release_namespaces(&record.pod.uid);

@@ -43,23 +43,23 @@ const MESSAGES_MAX: usize = 8;
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Upgrades the connection and runs the command.
+///
+/// A container that is not there is told after the upgrade, on the error channel: a refused upgrade makes kubectl
+/// try another protocol and show that one's error instead.
 pub(crate) fn exec(context: &Arc<Context>, target: &Target, request: Request<Incoming>) -> Response<Body> {
     let query = Query::parse(request.uri().query());
     let command = query.all("command").to_vec();
     if command.is_empty() {
         return text(StatusCode::BAD_REQUEST, "you must specify at least 1 container command");
     }
-    let found = match stream::find(context, target, false) {
-        Ok(found) if found.state.as_ref().is_some_and(|state| state.phase == ShimPhase::Running) => found,
-        Ok(_) | Err((StatusCode::BAD_REQUEST, _)) => {
-            return text(StatusCode::NOT_FOUND, &format!("container not found (\"{}\")", target.container));
-        }
-        Err((status, message)) => return text(status, &message),
-    };
+    let id = find(context, target);
     let Some((protocol, key)) = negotiate(&request) else {
         let message =
             format!("unable to upgrade: this server speaks WebSocket with {}", PROTOCOLS.join(", "));
-        return text(StatusCode::BAD_REQUEST, &message);
+        return match id {
+            Ok(_) => text(StatusCode::BAD_REQUEST, &message),
+            Err(message) => text(StatusCode::NOT_FOUND, &message),
+        };
     };
     // The API server's names on the left, a client's own on the right.
     let either = |kubelet: &str, client: &str| query.is_true(kubelet) || query.is_true(client);
@@ -70,15 +70,36 @@ pub(crate) fn exec(context: &Arc<Context>, target: &Target, request: Request<Inc
     tasks.spawn(TaskKind::Connection, "exec", async move {
         let upgraded = hyper::upgrade::on(request).await.map_err(io::Error::other)?;
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-        run(&context, &found.meta.id, &exec, socket).await
+        match id {
+            Ok(id) => run(&context, &id, &exec, socket).await,
+            Err(message) => refuse(socket, &message).await,
+        }
+        Ok::<(), io::Error>(())
     });
+    switching(protocol, &key)
+}
+
+/// The id of the running container, or the kubelet's words for its absence.
+fn find(context: &Context, target: &Target) -> Result<String, String> {
+    match stream::find(context, target, false) {
+        Ok(found) if found.state.as_ref().is_some_and(|state| state.phase == ShimPhase::Running) => {
+            Ok(found.meta.id)
+        }
+        Ok(_) | Err((StatusCode::BAD_REQUEST, _)) => {
+            Err(format!("container not found (\"{}\")", target.container))
+        }
+        Err((_, message)) => Err(message),
+    }
+}
+
+fn switching(protocol: &'static str, key: &[u8]) -> Response<Body> {
     let mut response = Response::new(Empty::new().boxed());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(&key)) {
+    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key)) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
     response
@@ -101,29 +122,31 @@ fn negotiate(request: &Request<Incoming>) -> Option<(&'static str, Vec<u8>)> {
     PROTOCOLS.into_iter().find(|protocol| offered.contains(protocol)).map(|protocol| (protocol, key))
 }
 
-async fn run(context: &Context, id: &str, request: &ExecRequest, socket: Socket) -> io::Result<()> {
+async fn run(context: &Context, id: &str, request: &ExecRequest, socket: Socket) {
     let (sink, source) = socket.split();
     let (messages, outgoing) = mpsc::channel::<Message>(MESSAGES_MAX);
-    let status = match context.runtime.exec(id, request) {
-        Ok(process) => {
-            let talk = talk(process, source, messages.clone());
-            let send = forward(outgoing, sink);
-            let work = async {
-                let status = talk.await;
-                finish(&messages, &status).await;
-                drop(messages);
-            };
-            tokio::join!(work, send);
-            return Ok(());
-        }
-        Err(error) => internal(&error.to_string()),
+    let work = async {
+        let status = match context.runtime.exec(id, request) {
+            Ok(process) => talk(process, source, messages.clone()).await,
+            Err(error) => internal(&error.to_string()),
+        };
+        finish(&messages, &status).await;
+        drop(messages);
     };
+    tokio::join!(work, forward(outgoing, sink));
+}
+
+async fn refuse(socket: Socket, message: &str) {
+    let (sink, _source) = socket.split();
+    let (messages, outgoing) = mpsc::channel::<Message>(MESSAGES_MAX);
+    let message = format!("unable to upgrade connection: {message}");
+    let status =
+        json!({"metadata": {}, "status": "Failure", "reason": "NotFound", "code": 404, "message": message});
     let work = async {
         finish(&messages, &status).await;
         drop(messages);
     };
     tokio::join!(work, forward(outgoing, sink));
-    Ok(())
 }
 
 /// The last words: the status on the error channel, then the close frame.

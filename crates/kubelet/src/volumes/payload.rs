@@ -28,6 +28,7 @@ pub type Payload = BTreeMap<String, PayloadFile>;
 /// Makes the volume hold exactly `payload`; true when something changed.
 pub fn write(dir: &Path, payload: &Payload, fs_group: Option<u32>, stamp: &str) -> io::Result<bool> {
     fs::create_dir_all(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
     if let Some(path) = payload.keys().find(|path| !is_safe(path)) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
