@@ -66,39 +66,62 @@ fn replicas(set: &ReplicaSet, pods: &[&str], expect: &Expect) {
 
 #[test]
 fn replica_sets_make_and_delete_pods() {
-    replicas(&set(2), &[], &expect![[r#"
+    replicas(
+        &set(2),
+        &[],
+        &expect![[r#"
         create Pod d/web-
         create Pod d/web-
-    "#]]);
-    replicas(&set(2), &["a Running ready", "b Failed", "c Running going"], &expect![[r#"
+    "#]],
+    );
+    replicas(
+        &set(2),
+        &["a Running ready", "b Failed", "c Running going"],
+        &expect![[r#"
         patch ReplicaSet web/status {"status":{"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1,"terminatingReplicas":1}}
         create Pod d/web-
-    "#]]);
+    "#]],
+    );
     // Unready before ready, cheap before dear.
-    replicas(&set(1), &["a Running ready", "b Pending", "c Running ready cost=-1"], &expect![[r#"
+    replicas(
+        &set(1),
+        &["a Running ready", "b Pending", "c Running ready cost=-1"],
+        &expect![[r#"
         patch ReplicaSet web/status {"status":{"availableReplicas":2,"fullyLabeledReplicas":3,"readyReplicas":2,"replicas":3}}
         delete Pod b
         delete Pod c
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn replica_sets_adopt_and_release() {
-    replicas(&set(1), &["a Running free ready"], &expect![[r#"
+    replicas(
+        &set(1),
+        &["a Running free ready"],
+        &expect![[r#"
         patch ReplicaSet web/status {"status":{"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}}
         patch Pod a {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"ReplicaSet","name":"web","uid":"u"}],"resourceVersion":"9","uid":"a"}}
-    "#]]);
-    replicas(&set(0), &["a Running other-label"], &expect![[r#"
+    "#]],
+    );
+    replicas(
+        &set(0),
+        &["a Running other-label"],
+        &expect![[r#"
         patch Pod a {"metadata":{"ownerReferences":[],"resourceVersion":"9","uid":"a"}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_replica_set_tells_why_it_fails() {
     let plan = replica_set::reconcile(NOW_MS, &set(0), &[], Some("quota"));
-    check(&plan, &expect![[r#"
+    check(
+        &plan,
+        &expect![[r#"
         patch ReplicaSet web/status {"status":{"conditions":[{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"quota","reason":"FailedCreate","status":"True","type":"ReplicaFailure"}]}}
-    "#]]);
+    "#]],
+    );
 }
 
 fn service(extra: &str) -> Arc<Service> {
@@ -232,17 +255,26 @@ fn legacy_endpoints() {
 fn what_every_namespace_gets() {
     let live: Arc<Namespace> = of("{metadata: {name: n}, status: {phase: Active}}");
     let ending: Arc<Namespace> = of("{metadata: {name: n, deletionTimestamp: '2023-01-01T00:00:00Z'}}");
-    check(&per_namespace::service_account(&live, None), &expect![[r#"
+    check(
+        &per_namespace::service_account(&live, None),
+        &expect![[r#"
         create ServiceAccount n/default
-    "#]]);
+    "#]],
+    );
     check(&per_namespace::service_account(&ending, None), &expect![[r#""#]]);
-    check(&per_namespace::root_ca(&live, None, "pem"), &expect![[r#"
+    check(
+        &per_namespace::root_ca(&live, None, "pem"),
+        &expect![[r#"
         create ConfigMap n/kube-root-ca.crt
-    "#]]);
+    "#]],
+    );
     let stale = of("{metadata: {name: kube-root-ca.crt, namespace: n}, data: {ca.crt: old}}");
-    check(&per_namespace::root_ca(&live, Some(&stale), "pem"), &expect![[r#"
+    check(
+        &per_namespace::root_ca(&live, Some(&stale), "pem"),
+        &expect![[r#"
         update ConfigMap kube-root-ca.crt
-    "#]]);
+    "#]],
+    );
     let fresh = of("{metadata: {name: kube-root-ca.crt, namespace: n}, data: {ca.crt: pem}}");
     check(&per_namespace::root_ca(&live, Some(&fresh), "pem"), &expect![[r#""#]]);
 }
@@ -283,19 +315,28 @@ fn node(extra: &str) -> Arc<Node> {
 fn nodes_fall_silent_and_come_back() {
     let ready = "status: {conditions: [{type: Ready, status: 'True'}]}";
     let look = |node: &Node, silent_ms: i64| node_lifecycle::reconcile(NOW_MS, node, NOW_MS - silent_ms);
-    check(&look(&node(ready), 10_000), &expect![[r#"
+    check(
+        &look(&node(ready), 10_000),
+        &expect![[r#"
         look again in 40000 ms
-    "#]]);
-    check(&look(&node(ready), 50_000), &expect![[r#"
+    "#]],
+    );
+    check(
+        &look(&node(ready), 50_000),
+        &expect![[r#"
         patch Node n {"metadata":{"resourceVersion":"3","uid":null},"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/unreachable","timeAdded":"2023-11-14T22:13:20Z"},{"effect":"NoExecute","key":"node.kubernetes.io/unreachable","timeAdded":"2023-11-14T22:13:20Z"}]}}
         patch Node n/status {"status":{"conditions":[{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet stopped posting node status.","reason":"NodeStatusUnknown","status":"Unknown","type":"Ready"},{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"MemoryPressure"},{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"DiskPressure"},{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"PIDPressure"}]}}
         tell Normal Node n NodeNotReady: Node n status is now: NodeNotReady
-    "#]]);
+    "#]],
+    );
     let tainted = "spec: {taints: [{key: mine, effect: NoSchedule}, {key: node.kubernetes.io/not-ready, effect: NoSchedule}]}";
-    check(&look(&node(&format!("{tainted}, {ready}")), 0), &expect![[r#"
+    check(
+        &look(&node(&format!("{tainted}, {ready}")), 0),
+        &expect![[r#"
         patch Node n {"metadata":{"resourceVersion":"3","uid":null},"spec":{"taints":[{"effect":"NoSchedule","key":"mine"}]}}
         look again in 50000 ms
-    "#]]);
+    "#]],
+    );
     check(
         &look(
             &node(
@@ -315,11 +356,14 @@ fn pods_of_missing_nodes_are_removed_after_a_while() {
     let pods = [pod("a Running"), pod("b Succeeded")];
     assert_eq!(pod_garbage::missing_nodes(&pods, &[]), BTreeSet::from(["n".to_owned()]));
     check(&pod_garbage::reconcile(&pods, &[], &BTreeSet::new()), &expect![[r#""#]]);
-    check(&pod_garbage::reconcile(&pods, &[], &BTreeSet::from(["n".to_owned()])), &expect![[r#"
+    check(
+        &pod_garbage::reconcile(&pods, &[], &BTreeSet::from(["n".to_owned()])),
+        &expect![[r#"
         patch Pod a/status {"status":{"phase":"Failed"}}
         delete Pod a now
         delete Pod b now
-    "#]]);
+    "#]],
+    );
     let there = [node("spec: {}")];
     check(&pod_garbage::reconcile(&pods, &there, &BTreeSet::from(["n".to_owned()])), &expect![[r#""#]]);
 }
