@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Ketch;
+use common::{Ketch, example};
 
 #[test]
 fn every_basic_manifest_does_what_it_says() {
@@ -160,10 +160,16 @@ fn limits(k: &Ketch) {
 }
 
 fn service_account(k: &Ketch) {
-    k.apply_basic("service-account", "b-sa");
+    let manifest = std::fs::read_to_string(example("basics/service-account.yaml")).expect("the manifest");
+    let kubectl = std::env::var("KETCH_TEST_KUBECTL").expect("checked at start");
+    let manifest = manifest.replace("/usr/local/bin/kubectl", &kubectl);
+    k.k("create namespace b-sa");
+    let applied = k.kubectl_with(&["apply", "-n", "b-sa", "-f", "-"], &manifest);
+    assert_eq!(applied.code, 0, "{applied:?}");
     phase(k, "b-sa", "caller", "Succeeded");
     let text = logs(k, "b-sa", "caller");
-    assert!(text.starts_with("ca.crt\nnamespace\ntoken\nkube-root-ca.crt\n"), "{text}");
+    assert!(text.starts_with("ca.crt\nnamespace\ntoken\nconfigmap/kube-root-ca.crt\n"), "{text}");
+    assert!(text.contains("User \"system:serviceaccount:b-sa:reader\" cannot list resource \"secrets\""), "{text}");
     assert!(text.ends_with("secrets refused\n"), "{text}");
     k.delete_basic("service-account", "b-sa");
 }
