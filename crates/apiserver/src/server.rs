@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::rbac::Rbac;
-use crate::auth::{Attributes, authn};
+use crate::auth::{Attributes, authn, node};
 use crate::cache::{Cache, Caches};
 use crate::http::body::Body;
 use crate::http::negotiate::{self, Accepted};
@@ -244,7 +244,7 @@ impl Server {
             None if paths::is_public(parts.uri.path()) => UserInfo::anonymous(),
             None => return Err(Status::unauthorized()),
         };
-        self.authorize(&user, &asked, &parts).await?;
+        self.authorize(&user, &asked, &parts, &query).await?;
         let _permit = self.admit(&caller, &asked, &parts).await?;
         match asked {
             Asked::Path => paths::serve(self, &parts, &query).await,
@@ -259,7 +259,13 @@ impl Server {
         }
     }
 
-    async fn authorize(&self, user: &UserInfo, asked: &Asked, parts: &Parts) -> Result<(), Status> {
+    async fn authorize(
+        self: &Arc<Self>,
+        user: &UserInfo,
+        asked: &Asked,
+        parts: &Parts,
+        query: &Query,
+    ) -> Result<(), Status> {
         let method = parts.method.as_str().to_ascii_lowercase();
         let wanted = match asked {
             Asked::Resource(target) => Attributes::of(target),
@@ -268,7 +274,10 @@ impl Server {
         if self.rbac.allows(user, &wanted, self.revision()).await {
             return Ok(());
         }
-        Err(wanted.forbidden(user))
+        match asked {
+            Asked::Resource(target) if node::may_read(self, user, target, query).await => Ok(()),
+            _ => Err(wanted.forbidden(user)),
+        }
     }
 
     /// A place among the requests in flight. Strangers are told to come back, parts of this process wait.

@@ -1,6 +1,5 @@
 //! NodeRestriction: a node agent writes only what is its node's.
 
-use identity::groups;
 use kube_types::status::Status;
 use kube_types::{meta, path};
 use serde_json::Value;
@@ -10,10 +9,7 @@ use super::{Admission, Operation};
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 pub(super) fn admit(admission: &Admission<'_>, object: &Value) -> Result<(), Status> {
-    let Some(node) = admission.user.name.strip_prefix("system:node:") else { return Ok(()) };
-    if !admission.user.in_group(groups::NODES) {
-        return Ok(());
-    }
+    let Some(node) = crate::auth::node::of(admission.user) else { return Ok(()) };
     let resource = admission.resource;
     let why = match (&*resource.gvk.group, &*resource.gvk.kind) {
         ("", "Pod") => pod(admission, object, node),

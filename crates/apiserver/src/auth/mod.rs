@@ -5,6 +5,7 @@
 //! ```
 
 pub(crate) mod authn;
+pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod rbac;
 mod rules;

@@ -185,7 +185,6 @@ fn node() -> Vec<Rule> {
         Rule::resources(&[""], &["pods"], &["create", "delete", "get", "list", "watch"]),
         Rule::resources(&[""], &["pods/status"], &["patch", "update"]),
         Rule::resources(&[""], &["pods/eviction"], &["create"]),
-        Rule::resources(&[""], &["configmaps", "secrets"], READ),
         Rule::resources(&[""], &["persistentvolumeclaims", "persistentvolumes"], READ),
         Rule::resources(&[""], &["serviceaccounts/token"], &["create"]),
         Rule::resources(
@@ -199,11 +198,10 @@ fn node() -> Vec<Rule> {
     ]
 }
 
-/// What a node agent may do by being one; the rest of the Node authorizer's duty, which object it may touch, is
-/// admission's.
+/// What a node agent may do by being one. Which secrets and config maps it may read, [`super::node`] says; which objects
+/// it may write, admission.
 pub(crate) fn node_rules(user: &UserInfo) -> Vec<Rule> {
-    let is_node = user.name.starts_with("system:node:") && user.in_group(groups::NODES);
-    if is_node { node() } else { Vec::new() }
+    if super::node::of(user).is_some() { node() } else { Vec::new() }
 }
 
 struct Role {

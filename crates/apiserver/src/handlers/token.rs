@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use identity::groups;
 use identity::token::{Bound, Claims, Private};
 use kube_types::registry::GroupResource;
 use kube_types::status::{FieldError, Status};
@@ -80,7 +79,7 @@ async fn private(
     let bound = |o: &Value| Bound { name: meta::name(o).to_owned(), uid: meta::uid(o).to_owned() };
     let mut private = Private { namespace, serviceaccount: Some(bound(account)), ..Private::default() };
     let reference = path::get(request, &["spec", "boundObjectRef"]);
-    let is_node = rq.user.name.starts_with("system:node:") && rq.user.in_group(groups::NODES);
+    let is_node = crate::auth::node::of(&rq.user).is_some();
     let Some(reference) = reference.filter(|r| !r.is_null()) else {
         if is_node {
             return Err(refused(rq, "node requested token not bound to a pod"));

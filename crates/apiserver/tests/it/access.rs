@@ -110,3 +110,34 @@ async fn a_node_writes_only_what_is_its_own() {
     assert_eq!(as_user(&world, &node, "POST", leases, r#"{"metadata":{"name":"n1"}}"#).await.0, 201);
     assert_eq!(as_user(&world, &node, "POST", leases, r#"{"metadata":{"name":"n2"}}"#).await.0, 403);
 }
+
+#[tokio::test]
+async fn a_node_reads_what_its_pods_name() {
+    let world = World::new().await;
+    let space = "/api/v1/namespaces/default";
+    world.ask("POST", &format!("{space}/serviceaccounts"), r#"{"metadata":{"name":"default"}}"#).await;
+    for name in ["named", "other"] {
+        let body = json!({ "metadata": { "name": name } }).to_string();
+        assert_eq!(world.ask("POST", &format!("{space}/secrets"), &body).await.0, 201);
+    }
+    let pod = json!({
+        "metadata": { "name": "p" },
+        "spec": {
+            "nodeName": "n1", "containers": [{ "name": "c", "image": "i" }],
+            "volumes": [{ "name": "v", "secret": { "secretName": "named" } }],
+        },
+    });
+    assert_eq!(world.ask("POST", &format!("{space}/pods"), &pod.to_string()).await.0, 201);
+    let check = async |node: &str, path: &str, expect: u16| {
+        let (code, text) = as_user(&world, &UserInfo::node(node), "GET", &format!("{space}/{path}"), "").await;
+        assert_eq!(code, expect, "{node} {path}: {text}");
+    };
+    check("n1", "secrets/named", 200).await;
+    check("n1", "secrets?fieldSelector=metadata.name%3Dnamed", 200).await;
+    check("n1", "secrets/other", 403).await;
+    check("n1", "secrets", 403).await;
+    check("n2", "secrets/named", 403).await;
+    // The volume with the pod's token names it.
+    check("n1", "configmaps/kube-root-ca.crt", 404).await;
+    check("n2", "configmaps/kube-root-ca.crt", 403).await;
+}
