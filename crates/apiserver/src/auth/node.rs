@@ -62,7 +62,8 @@ const SECRET_KEYS: [Reference; 5] = [
     ("secretRef", "name"),
     ("imagePullSecrets", "name"),
 ];
-const CONFIG_MAP_KEYS: [Reference; 3] = [("configMap", "name"), ("configMapKeyRef", "name"), ("configMapRef", "name")];
+const CONFIG_MAP_KEYS: [Reference; 3] =
+    [("configMap", "name"), ("configMapKeyRef", "name"), ("configMapRef", "name")];
 
 /// Whether a value names the object under one of these keys, however deep.
 fn names(value: &Value, keys: &[Reference], name: &str) -> bool {

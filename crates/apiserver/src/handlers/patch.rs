@@ -61,7 +61,10 @@ pub(crate) async fn patch(
             if !meta::resource_version(config).is_empty() {
                 return Err(status);
             }
-            let mut object = apply::server_side_apply(&resource.schema, None, config, &who, *force)?;
+            let object = apply::server_side_apply(&resource.schema, None, config, &who, *force)?;
+            let decoded = decode::normalize(&resource.gvk, &resource.schema, object, validation)?;
+            rq.warnings.extend(decoded.warnings);
+            let mut object = decoded.value;
             body::place(&mut object, rq, resource, true)?;
             let beginning = Beginning { object, manager: None, dry_run };
             match create::begin(server, rq, resource, beginning).await {

@@ -129,7 +129,8 @@ async fn a_node_reads_what_its_pods_name() {
     });
     assert_eq!(world.ask("POST", &format!("{space}/pods"), &pod.to_string()).await.0, 201);
     let check = async |node: &str, path: &str, expect: u16| {
-        let (code, text) = as_user(&world, &UserInfo::node(node), "GET", &format!("{space}/{path}"), "").await;
+        let (code, text) =
+            as_user(&world, &UserInfo::node(node), "GET", &format!("{space}/{path}"), "").await;
         assert_eq!(code, expect, "{node} {path}: {text}");
     };
     check("n1", "secrets/named", 200).await;

@@ -237,3 +237,37 @@ async fn a_deployment_is_scaled() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn what_is_applied_is_merged() {
+    let world = World::new().await;
+    let path = "/api/v1/namespaces/default/configmaps/a";
+    let apply = async |manager: &str, more: &str, body: &str| {
+        let (code, answer) =
+            world.patch(&format!("{path}?fieldManager={manager}{more}"), "apply", body).await;
+        (code, answer["message"].as_str().unwrap_or_default().to_owned(), answer["data"].to_string())
+    };
+    let config =
+        |data: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata: {data}\n");
+    let fine = |code, data: &str| (code, String::new(), data.to_owned());
+    assert_eq!(apply("one", "", &config("{x: '1', y: '1'}")).await, fine(201, r#"{"x":"1","y":"1"}"#));
+    assert_eq!(apply("two", "", &config("{z: '2'}")).await, fine(200, r#"{"x":"1","y":"1","z":"2"}"#));
+    let (code, text, _) = apply("two", "", &config("{x: '2'}")).await;
+    assert_eq!((code, text.as_str()), (409, r#"Apply failed with 1 conflict: conflict with "one": .data.x"#));
+    assert_eq!(apply("two", "&force=true", &config("{x: '2'}")).await, fine(200, r#"{"x":"2","y":"1"}"#));
+    assert_eq!(apply("one", "", &config("{y: '1'}")).await, fine(200, r#"{"x":"2","y":"1"}"#));
+    let (code, text, _) = apply("", "", &config("{}")).await;
+    assert!(
+        code == 422 && text.contains("fieldManager: Required value: is required for apply patch"),
+        "{code} {text}"
+    );
+    let (code, text, _) = apply("one", "", "apiVersion: v2\nkind: ConfigMap\n").await;
+    assert!(code == 400 && text.contains("Incorrect version specified in apply patch"), "{code} {text}");
+    let (code, text, _) = apply("one", "", "a: [").await;
+    assert!(code == 400 && text.contains("error decoding YAML"), "{code} {text}");
+    // Nothing changes, so no version passes.
+    let version = async || world.ask("GET", path, "").await.1["metadata"]["resourceVersion"].clone();
+    let before = version().await;
+    assert_eq!(apply("one", "", &config("{y: '1'}")).await.0, 200);
+    assert_eq!(version().await, before);
+}
