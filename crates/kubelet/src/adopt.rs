@@ -30,6 +30,9 @@ pub(crate) async fn load(context: &Context, pod: &Pod) -> Option<Adopted> {
     for (name, instances) in by_name(context, &pod_ref.uid) {
         let known = status_of(pod, &name);
         let entry = container(&instances, known, alive);
+        if let (Some(id), false) = (&entry.id, entry.is_running()) {
+            context.runtime.bury(id);
+        }
         if entry.is_running()
             && let Some(id) = &entry.id
         {

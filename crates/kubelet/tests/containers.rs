@@ -278,3 +278,14 @@ async fn memory_limits_kill() {
     let end = node.runtime.wait("c1").await.expect("it ends");
     assert!(end.oom_killed, "{end:?}");
 }
+
+#[tokio::test]
+async fn a_container_does_not_outlive_its_shim_unseen() {
+    let Some(node) = Node::new().await else { return };
+    let launch = node.launch("c1", json!({"name": "c", "command": ["sleep", "1000"]}));
+    let state = node.runtime.start(&launch).await.expect("it starts");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(state.shim_pid), nix::sys::signal::Signal::SIGKILL)
+        .expect("the shim lives");
+    assert!(node.runtime.wait("c1").await.is_none(), "nobody knows how it ended");
+    assert_eq!(kubelet::cgroup::processes(&launch.meta.cgroup), Vec::<i32>::new());
+}

@@ -201,12 +201,8 @@ impl Runtime {
     /// Removes an ended container; a running one is killed first. Its log files stay.
     pub fn remove(&self, id: &str) {
         let dir = self.container_dir(id);
-        if let Some(meta) = read_meta(&dir) {
-            cgroup::kill_all(&meta.cgroup);
-            cgroup::remove(&meta.cgroup);
-        }
+        self.bury(id);
         unmount(&dir.join("rootfs"));
-        let _ = fs::remove_dir_all(self.inner.dir.join("runtime").join(id));
         let _ = fs::remove_dir_all(&dir);
     }
 
@@ -228,7 +224,21 @@ impl Runtime {
 
     /// Waits until the container has ended: its last state, or None when its shim died without a word.
     pub async fn wait(&self, id: &str) -> Option<ShimState> {
-        wait_exit(&self.container_dir(id)).await
+        let end = wait_exit(&self.container_dir(id)).await;
+        if end.is_none() {
+            let (runtime, id) = (self.clone(), id.to_owned());
+            let _ = tokio::task::spawn_blocking(move || runtime.bury(&id)).await;
+        }
+        end
+    }
+
+    /// Ends what a shim that died left running: nobody holds its output or would tell its end.
+    pub fn bury(&self, id: &str) {
+        if let Some(meta) = read_meta(&self.container_dir(id)) {
+            cgroup::kill_all(&meta.cgroup);
+            cgroup::remove(&meta.cgroup);
+        }
+        let _ = fs::remove_dir_all(self.inner.dir.join("runtime").join(id));
     }
 }
 
