@@ -34,6 +34,15 @@ pub struct PartitionOptions {
     pub segment_ms: i64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
+    /// Space is made ahead of the writes in steps up to this size, so that most flushes write no metadata; 0 for none.
+    /// Sealed and closed segments are cut to their content.
+    pub fill_bytes: u64,
+}
+
+impl PartitionOptions {
+    fn layout(&self) -> LogOptions {
+        LogOptions { segment_bytes: self.segment_bytes, zero_fill_bytes: self.fill_bytes }
+    }
 }
 
 /// What to keep; negative numbers mean everything.
@@ -239,7 +248,7 @@ impl PartitionLog {
     /// Changes the layout from the next append on.
     pub fn set_options(&self, options: PartitionOptions) {
         self.state.lock().options = options;
-        self.log.set_options(LogOptions { segment_bytes: options.segment_bytes, zero_fill_bytes: 0 });
+        self.log.set_options(options.layout());
     }
 
     /// The log itself, for reads and flushes.
@@ -414,8 +423,12 @@ mod tests {
     use crate::kafka::producers::Remembered;
     use base::disk::RealDisk;
 
-    const OPTIONS: PartitionOptions =
-        PartitionOptions { segment_bytes: 1000, segment_ms: 10_000, producer_expiration_ms: 86_400_000 };
+    const OPTIONS: PartitionOptions = PartitionOptions {
+        segment_bytes: 1000,
+        segment_ms: 10_000,
+        producer_expiration_ms: 86_400_000,
+        fill_bytes: 1 << 20,
+    };
 
     fn batch(producer: i64, sequence: i32, count: i32, time: i64, body: usize) -> Vec<u8> {
         let mut bytes = vec![0u8; BATCH_HEADER_BYTES + body];

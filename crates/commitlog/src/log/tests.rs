@@ -196,6 +196,27 @@ fn zero_fill_is_an_end_and_goes_when_sealed() {
 }
 
 #[test]
+fn frames_behind_a_lost_one_do_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path(), OpenFrom::Clean, 4096);
+    for n in 0..2 {
+        let (bytes, span) = frame(n, 1, 100);
+        log.append(&bytes, &span, false).unwrap();
+    }
+    // A power cut kept the second frame's page and lost the first's.
+    let path = file_name(dir.path(), Offset(0), "plain");
+    let mut content = std::fs::read(&path).unwrap();
+    content[..120].fill(0);
+    std::fs::write(&path, content).unwrap();
+    let (log, _) = open(dir.path(), OpenFrom::RecoveryPoint(Offset(0)), 4096);
+    assert_eq!(log.end(), Offset(0));
+    let (bytes, span) = frame(0, 1, 100);
+    log.append(&bytes, &span, false).unwrap();
+    let (log, _) = open(dir.path(), OpenFrom::RecoveryPoint(Offset(0)), 4096);
+    assert_eq!(log.end(), Offset(1));
+}
+
+#[test]
 fn timestamps_are_found_in_every_segment() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(dir.path(), OpenFrom::Clean, 0);
