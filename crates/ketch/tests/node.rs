@@ -268,9 +268,10 @@ fn image(busybox: &Path) -> Vec<u8> {
     let mut layer = tar(&[("bin/busybox", &program), ("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")]);
     // The two zero blocks at the end come after the links.
     layer.truncate(layer.len() - 1024);
-    for applet in
-        ["sh", "cat", "sleep", "id", "echo", "ls", "env", "true", "false", "touch", "mkdir", "httpd", "test"]
-    {
+    for applet in [
+        "sh", "cat", "sleep", "id", "echo", "ls", "env", "true", "false", "touch", "mkdir", "httpd", "test",
+        "grep", "ps",
+    ] {
         layer.extend(header(&format!("bin/{applet}"), b'2', "busybox", 0));
     }
     layer.extend([0u8; 1024]);
@@ -565,4 +566,59 @@ async fn the_real_kubectl_reads_logs_and_runs_commands() {
     assert!(code == 1 && err.contains("container not found (\"c\")"), "{code} {err}");
     let (_, _, err) = run("", &["logs", "p", "-c", "x"]).await;
     assert!(err.contains("container x is not valid for pod p"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn security_contexts_and_shared_namespaces() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let script = |text: &str| json!(["sh", "-c", format!("{text}; sleep 1000")]);
+    cluster
+        .create("user", json!({"securityContext": {"runAsUser": 1000, "runAsGroup": 3000, "fsGroup": 2000,
+                "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "80"}],
+                "seccompProfile": {"type": "RuntimeDefault"}},
+            "volumes": [{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}, {"name": "e", "emptyDir": {}}],
+            "containers": [{"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "e", "mountPath": "/e"}],
+                "securityContext": {"readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
+                "command": script("id; touch /e/f; ls -ln /e | cat; touch /x; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; \
+                    grep -c 'tmpfs /v ' /proc/mounts; grep Seccomp: /proc/self/status; grep CapEff /proc/self/status")}]}))
+        .await;
+    cluster
+        .create("shared", json!({"shareProcessNamespace": true, "terminationGracePeriodSeconds": 0, "containers": [
+            {"name": "a", "command": ["sleep", "1234"]},
+            {"name": "b", "command": script("sleep 1; ps | grep -c 'sleep 123[4]'; ps | grep -q pause; echo $$")}]}))
+        .await;
+    cluster
+        .create("host", json!({"hostNetwork": true, "hostPID": true, "dnsPolicy": "Default", "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "c", "securityContext": {"privileged": true},
+                "lifecycle": {"postStart": {"exec": {"command": ["sh", "-c", "touch /hooked"]}}},
+                "readinessProbe": {"exec": {"command": ["cat", "/hooked"]}, "periodSeconds": 1},
+                "command": script("ls /proc/self/ns > /dev/null; test -e /dev/vda -o -e /dev/loop0 -o -e /dev/kmsg && echo devices; \
+                    grep CapEff /proc/self/status")}]}))
+        .await;
+    cluster.ready("user").await;
+    cluster.ready("shared").await;
+    let host = cluster.ready("host").await;
+    assert_eq!(host.status.and_then(|status| status.pod_ip), Some("127.0.0.1".to_owned()));
+    let text = cluster.logs("user", &LogParams::default()).await;
+    for part in [
+        "uid=1000 gid=3000 groups=2000",
+        " 1000     2000 ",
+        "Read-only file system",
+        "\n80\n1\n",
+        "Seccomp:\t2",
+        "CapEff:\t0000000000000000",
+    ] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let b = LogParams { container: Some("b".into()), ..LogParams::default() };
+    let text = cluster.logs("shared", &b).await;
+    assert!(
+        text.starts_with("1\n") && !text.ends_with("\n1\n"),
+        "sees the other's process, is not the first: {text}"
+    );
+    let text = cluster.logs("host", &LogParams::default()).await;
+    assert!(text.contains("devices") && !text.contains("CapEff:\t00000000a80425fb"), "{text}");
+    cluster.delete("shared", 0).await;
+    cluster.gone("shared").await;
 }

@@ -153,6 +153,8 @@ fn dispatch(context: &Arc<Context>) {
         let token = context.tasks.token();
         loop {
             tokio::select! {
+                // First, lest workers that end with the agent are started again.
+                biased;
                 () = token.cancelled() => return Ok(()),
                 () = changed(images.as_ref()) => dispatcher.images_changed(),
                 change = changes.next() => match change {

@@ -168,6 +168,7 @@ impl Worker {
         let Some(adopted) = adopt::load(&self.context, &self.pod).await else { return };
         self.state = adopted.state;
         self.ready = adopted.ready;
+        tracing::info!(pod = %self.pod_ref, containers = adopted.running.len(), "adopted");
         for (name, id) in adopted.running {
             self.watch(name, id);
         }
