@@ -130,7 +130,7 @@ impl Cache {
         Some((key, Arc::new(item?)))
     }
 
-    fn reset(&self, items: BTreeMap<Box<str>, Arc<Item>>, revision: i64) {
+    pub(super) fn reset(&self, items: BTreeMap<Box<str>, Arc<Item>>, revision: i64) {
         let mut state = self.state.write();
         let tick = Tick { revision, next: state.tick.next, epoch: state.tick.epoch + 1 };
         state.items = items;
@@ -142,7 +142,7 @@ impl Cache {
     }
 
     /// Takes events in; afterwards the cache is as of `revision`.
-    fn apply(&self, events: Vec<Event>, revision: i64) {
+    pub(super) fn apply(&self, events: Vec<Event>, revision: i64) {
         // Parsing happens before the lock is taken.
         let changes: Vec<_> = events.into_iter().filter_map(|event| self.incoming(event)).collect();
         let mut state = self.state.write();

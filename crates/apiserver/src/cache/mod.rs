@@ -258,3 +258,87 @@ impl Caches {
         cache
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store_api::{Event, EventKind, KeyValue, LeaseId, Revision};
+
+    fn event(kind: EventKind, key: &str, revision: i64) -> Event {
+        let name = key.rsplit('/').next().unwrap();
+        let value = match kind {
+            EventKind::Put => {
+                let namespace = key.split('/').next().unwrap();
+                format!(r#"{{"kind":"X","metadata":{{"name":"{name}","namespace":"{namespace}"}}}}"#)
+            }
+            EventKind::Delete => String::new(),
+        };
+        let revision = Revision(revision);
+        let kv = KeyValue {
+            key: format!("/registry/xs/{key}").into(),
+            value: value.into(),
+            create_revision: revision,
+            mod_revision: revision,
+            version: 1,
+            lease: LeaseId(0),
+        };
+        Event { kind, kv, prev_kv: None }
+    }
+
+    fn cache() -> Cache {
+        let cache = Cache::new("/registry/xs/", Vec::new());
+        cache.reset(BTreeMap::new(), 1);
+        cache
+    }
+
+    fn names(snapshot: &Snapshot) -> Vec<&str> {
+        snapshot.items.iter().map(|i| &*i.name).collect()
+    }
+
+    #[test]
+    fn lists_are_of_a_namespace_in_key_order() {
+        let cache = cache();
+        for (i, key) in ["b/z", "a/x", "ab/y", "a/w"].into_iter().enumerate() {
+            cache.apply(vec![event(EventKind::Put, key, 2 + i as i64)], 2 + i as i64);
+        }
+        cache.apply(vec![event(EventKind::Delete, "a/x", 6)], 6);
+        assert_eq!(names(&cache.list("a", None)), ["w"]);
+        assert_eq!(names(&cache.list("", None)), ["w", "y", "z"]);
+        assert_eq!(cache.list("", None).revision, 6);
+        assert!(cache.get("b/z").is_some() && cache.get("a/x").is_none());
+    }
+
+    #[test]
+    fn changes_carry_both_states() {
+        let cache = cache();
+        let (_, mut cursor) = cache.list_and_follow("");
+        cache.apply(vec![event(EventKind::Put, "a/x", 2)], 2);
+        cache.apply(vec![event(EventKind::Put, "a/x", 3), event(EventKind::Delete, "a/none", 3)], 3);
+        cache.apply(vec![event(EventKind::Delete, "a/x", 4)], 4);
+        let changes = cache.changes(&mut cursor, 10).unwrap();
+        let shape: Vec<_> =
+            changes.iter().map(|c| (c.revision, c.before.is_some(), c.now.is_some())).collect();
+        assert_eq!(shape, [(2, false, true), (3, true, true), (4, true, false)]);
+        assert!(cache.changes(&mut cursor, 10).unwrap().is_empty());
+        let mut later = cache.follow(2).unwrap();
+        assert_eq!(cache.changes(&mut later, 10).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn who_falls_behind_is_told() {
+        let cache = cache();
+        let (_, mut slow) = cache.list_and_follow("");
+        let last = 1 + CHANGES_MAX as i64 + 10;
+        for revision in 2..=last {
+            cache.apply(vec![event(EventKind::Put, "a/x", revision)], revision);
+        }
+        assert_eq!(cache.changes(&mut slow, 1).unwrap_err(), Lagged { oldest: 11 });
+        assert_eq!(cache.follow(10).unwrap_err(), Lagged { oldest: 11 });
+        let mut kept = cache.follow(11).unwrap();
+        assert_eq!(cache.changes(&mut kept, usize::MAX).unwrap().len(), CHANGES_MAX);
+        // A cache that had to load anew ends every cursor.
+        cache.reset(BTreeMap::new(), last + 5);
+        assert!(cache.changes(&mut kept, 1).is_err());
+        assert!(cache.follow(last).is_err() && cache.follow(last + 5).is_ok());
+    }
+}
