@@ -23,15 +23,12 @@ use serde::{Deserialize, Serialize};
 use store_api::{Compare, Op, RangeRequest, Revision, Store, Txn};
 
 use crate::config::{Server, TopicSettings, Values};
+use crate::names;
 use crate::partition::Partition;
 use crate::root::Root;
-use crate::{Durability, names};
 
 /// Prefix of the topics' keys.
 pub(crate) const TOPICS: &str = "/ketch/kafka/topics/";
-/// Space made ahead of a segment's end at most, where every append is flushed: a flush that changes no length is several
-/// times as fast.
-const FILL_BYTES: u64 = 1024 * 1024;
 /// The most partitions of a topic; one directory and one open file each.
 pub(crate) const PARTITIONS_MAX: i32 = 10_000;
 
@@ -273,7 +270,6 @@ impl Catalog {
             segment_bytes: settings.segment_bytes.max(1) as u64,
             segment_ms: settings.segment_ms,
             producer_expiration_ms: self.server.number("producer.id.expiration.ms"),
-            fill_bytes: if self.root.durability == Durability::Fsync { FILL_BYTES } else { 0 },
         }
     }
 

@@ -35,10 +35,6 @@ pub trait Framing: Send + Sync + 'static {
     /// Whether segments have Kafka's `.index` and `.timeindex` beside them (else a read of a sealed segment scans).
     const INDEXED: bool;
 
-    /// Whether zero fill begins small and grows with the segment, up to what the options say: for logs of which there are
-    /// many and most stay small.
-    const FILL_GROWS: bool = false;
-
     /// Reads a header. `header` holds at least [`Framing::HEADER_BYTES`]; a length smaller than the header is `Torn`.
     fn parse(header: &[u8]) -> Parsed;
     /// Whether a whole frame's checksum is right.

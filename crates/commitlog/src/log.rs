@@ -20,8 +20,6 @@ use crate::{Error, Flush, Frame, Framing, Offset, Parsed, Result};
 
 /// Bytes read beyond what was asked, so that the walk from an index entry to the wanted frame needs no second read.
 const READ_SLACK_BYTES: u64 = 2 * crate::index::INDEX_INTERVAL_BYTES;
-/// Where fill grows, the first is this large.
-const FILL_MIN_BYTES: u64 = 16 * 1024;
 /// Zeros are written in blocks of this size.
 static ZERO_BLOCK: [u8; 64 * 1024] = [0; 64 * 1024];
 
@@ -292,7 +290,6 @@ impl<F: Framing> Log<F> {
         if step == 0 || end <= writer.allocated {
             return Ok(());
         }
-        let step = if F::FILL_GROWS { step.min(end.next_power_of_two().max(FILL_MIN_BYTES)) } else { step };
         let target = end.div_ceil(step) * step;
         while writer.allocated < target {
             let len = (target - writer.allocated).min(ZERO_BLOCK.len() as u64);

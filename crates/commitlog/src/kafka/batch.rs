@@ -136,12 +136,11 @@ impl Framing for KafkaBatch {
     const EXTENSION: &'static str = "log";
     const HEADER_BYTES: usize = BATCH_HEADER_BYTES;
     const INDEXED: bool = true;
-    const FILL_GROWS: bool = true;
 
     fn parse(header: &[u8]) -> Parsed {
         match BatchHeader::parse(header) {
             Some(batch) => Parsed::Frame(batch.frame()),
-            // Space made ahead (what `preallocate=true` gives in Kafka); a header has a magic.
+            // Space that Kafka makes ahead with `preallocate=true`; a header has a magic.
             None if header[..BATCH_HEADER_BYTES].iter().all(|&b| b == 0) => Parsed::End,
             None => Parsed::Torn,
         }

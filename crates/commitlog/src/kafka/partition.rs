@@ -34,14 +34,11 @@ pub struct PartitionOptions {
     pub segment_ms: i64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
-    /// Space is made ahead of the writes in steps up to this size, so that most flushes write no metadata; 0 for none.
-    /// Sealed and closed segments are cut to their content.
-    pub fill_bytes: u64,
 }
 
 impl PartitionOptions {
     fn layout(&self) -> LogOptions {
-        LogOptions { segment_bytes: self.segment_bytes, zero_fill_bytes: self.fill_bytes }
+        LogOptions { segment_bytes: self.segment_bytes, zero_fill_bytes: 0 }
     }
 }
 
@@ -105,7 +102,7 @@ impl PartitionLog {
         start: Offset,
     ) -> Result<(Self, Recovery)> {
         let known = disk.exists(dir);
-        let layout = LogOptions { segment_bytes: options.segment_bytes, zero_fill_bytes: 0 };
+        let layout = options.layout();
         let (log, recovery) =
             Log::<KafkaBatch>::open(disk.clone(), dir, layout, from, start, &mut |_, _| {})?;
         let epochs = if known { LeaderEpochs::open(&*disk, dir) } else { LeaderEpochs::default_in(dir) };
@@ -423,12 +420,8 @@ mod tests {
     use crate::kafka::producers::Remembered;
     use base::disk::RealDisk;
 
-    const OPTIONS: PartitionOptions = PartitionOptions {
-        segment_bytes: 1000,
-        segment_ms: 10_000,
-        producer_expiration_ms: 86_400_000,
-        fill_bytes: 1 << 20,
-    };
+    const OPTIONS: PartitionOptions =
+        PartitionOptions { segment_bytes: 1000, segment_ms: 10_000, producer_expiration_ms: 86_400_000 };
 
     fn batch(producer: i64, sequence: i32, count: i32, time: i64, body: usize) -> Vec<u8> {
         let mut bytes = vec![0u8; BATCH_HEADER_BYTES + body];
