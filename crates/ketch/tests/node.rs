@@ -340,6 +340,11 @@ async fn a_pod_runs_serves_logs_and_goes() {
     let pod = cluster.ready("web").await;
     println!("ready after {:?}", begun.elapsed());
     assert_eq!(phase(&pod), "Running");
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    assert!(
+        conditions.iter().all(|c| c.status == "True" && c.reason.is_none() && c.message.is_none()),
+        "{conditions:?}"
+    );
     let status = pod.status.as_ref().expect("a status");
     assert_eq!(status.pod_ip.as_deref(), Some("127.9.0.2"));
     assert_eq!(status.qos_class.as_deref(), Some("Burstable"));

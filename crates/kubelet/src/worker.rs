@@ -449,7 +449,7 @@ impl Worker {
             return true;
         }
         let api = Api::<Pod>::namespaced(self.context.client.clone(), &self.pod_ref.namespace);
-        let patch = serde_json::json!({"metadata": {"uid": self.pod_ref.uid}, "status": &status});
+        let patch = serde_json::json!({"metadata": {"uid": self.pod_ref.uid}, "status": patch_of(&status)});
         match api.patch_status(&self.pod_ref.name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
             Ok(_) => {
                 self.written = Some(status);
@@ -486,6 +486,18 @@ impl Worker {
             Err(error) => matches!(classify(&error), Failure::NotFound | Failure::Conflict),
         }
     }
+}
+
+/// The status as a strategic merge patch: conditions are merged by type, so what one no longer has is nulled.
+fn patch_of(status: &PodStatus) -> serde_json::Value {
+    let mut patch = serde_json::json!(status);
+    let conditions = patch.get_mut("conditions").and_then(serde_json::Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
+        for field in ["reason", "message"] {
+            condition.entry(field).or_insert(serde_json::Value::Null);
+        }
+    }
+    patch
 }
 
 /// Equal but for the times of conditions, which are set anew only when a condition changes.
