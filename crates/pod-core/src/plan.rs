@@ -275,9 +275,10 @@ fn stop_all(pod: &Pod, spec: &PodSpec, state: &mut PodState, now: i64, plan: &mu
 fn remove_sandbox(state: &mut PodState, plan: &mut Plan) -> bool {
     let ips = match std::mem::take(&mut state.sandbox) {
         SandboxState::Ready { ips } => ips,
-        SandboxState::Failed { .. } => Vec::new(),
+        SandboxState::Failed { retry_ms, .. } if retry_ms < i64::MAX => Vec::new(),
         other => {
-            let busy = matches!(other, SandboxState::Creating | SandboxState::Removing { .. });
+            // A failed one whose next attempt is under way counts as being made.
+            let busy = !matches!(other, SandboxState::Absent | SandboxState::Removed { .. });
             state.sandbox = other;
             return busy;
         }

@@ -35,6 +35,10 @@ fn apply(pod: &mut Pod, state: &mut PodState, words: &[&str], now: i64) {
     match *words {
         ["see"] => state.start_ms = now,
         ["sandbox"] => state.sandbox = SandboxState::Ready { ips: vec!["10.0.0.2".into()] },
+        ["failed"] => {
+            let message = "no network".to_owned();
+            state.sandbox = SandboxState::Failed { retry_ms: now + 1000, failures: 1, message };
+        }
         ["removed"] => state.sandbox = SandboxState::Removed { ips: vec!["10.0.0.2".into()] },
         ["delete"] => pod.metadata.deletion_timestamp = Some(crate::status::time(now)),
         ["started", name] => {
@@ -221,6 +225,33 @@ fn failures_policies_and_deadlines() {
                 = Failed Initialized c=Error:137/0
             22 removed
                 = Failed Initialized c=Error:137/0
+        "#]],
+    );
+}
+
+#[test]
+fn a_sandbox_in_the_making_is_waited_for() {
+    check(
+        json!({"containers": [{"name": "c"}]}),
+        &["0 see", "1 failed", "2 tick", "3 delete", "4 sandbox", "5 removed"],
+        expect![[r#"
+            0 see
+                CreateSandbox
+                = Pending Initialized c=ContainerCreating/0
+            1 failed
+                wake at 2
+                = Pending Initialized c=ContainerCreating/0
+            2 tick
+                CreateSandbox
+                = Pending Initialized c=ContainerCreating/0
+            3 delete
+                = Pending Initialized c=ContainerCreating/0
+            4 sandbox
+                RemoveSandbox
+                = Pending Initialized c=ContainerCreating/0
+            5 removed
+                Finish
+                = Pending Initialized c=ContainerCreating/0
         "#]],
     );
 }
