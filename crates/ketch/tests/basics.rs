@@ -169,7 +169,10 @@ fn service_account(k: &Ketch) {
     phase(k, "b-sa", "caller", "Succeeded");
     let text = logs(k, "b-sa", "caller");
     assert!(text.starts_with("ca.crt\nnamespace\ntoken\nconfigmap/kube-root-ca.crt\n"), "{text}");
-    assert!(text.contains("User \"system:serviceaccount:b-sa:reader\" cannot list resource \"secrets\""), "{text}");
+    assert!(
+        text.contains("User \"system:serviceaccount:b-sa:reader\" cannot list resource \"secrets\""),
+        "{text}"
+    );
     assert!(text.ends_with("secrets refused\n"), "{text}");
     k.delete_basic("service-account", "b-sa");
 }
@@ -179,19 +182,18 @@ fn deployment_and_service(k: &Ketch) {
     k.apply_basic("service", "b-web");
     k.kubectl(&["rollout", "status", "-n", "b-web", "deployment/web", "--timeout=60s"]);
     let ip = k.kubectl(&["get", "service", "-n", "b-web", "web", "-o", "jsonpath={.spec.clusterIP}"]);
-    let fetch = |url: &str| k.run("busybox", &["wget", "-q", "-T", "2", "-O-", url], None).stdout;
-    let url = format!("http://{ip}/");
+    let address = format!("{ip}:80");
     let mut answers = std::collections::BTreeSet::new();
     k.eventually("both pods answer the host", 20, || {
-        answers.insert(fetch(&url));
-        answers.remove("");
+        answers.extend(k.fetch(&address, "/"));
         answers.len() == 2
     });
     // From a pod, by name.
     k.apply_basic("pod", "b-web");
     k.kubectl(&["wait", "-n", "b-web", "--for=condition=Ready", "pod/hello", "--timeout=30s"]);
+    // The port is spelled out: Debian's static busybox crashes when it looks up the service name "http".
     for name in ["web", "web.b-web", "web.b-web.svc.cluster.local"] {
-        let url = format!("http://{name}/");
+        let url = format!("http://{name}:80/");
         let page = k.kubectl(&["exec", "-n", "b-web", "hello", "--", "wget", "-q", "-T", "5", "-O-", &url]);
         assert!(answers.contains(&page), "{name}: {page}");
     }

@@ -47,8 +47,9 @@ fn names_resolve(k: &Ketch) {
 
 fn totals(k: &Ketch) -> Value {
     let ip = k.k("-n orders get service orders -o jsonpath={.spec.clusterIP}");
-    let page = k.run("busybox", &["wget", "-q", "-T", "2", "-O-", &format!("http://{ip}/totals.json")], None);
-    serde_json::from_str(&page.stdout).unwrap_or_default()
+    k.fetch(&format!("{ip}:80"), "/totals.json")
+        .and_then(|page| serde_json::from_str(&page).ok())
+        .unwrap_or_default()
 }
 
 fn counts(k: &Ketch, at_least: u64) {

@@ -6,7 +6,8 @@
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -171,6 +172,23 @@ impl Ketch {
             child.wait_with_output().expect("the program ends")
         });
         Run::of(output)
+    }
+
+    /// What a web server answers to the host; None when it does not. (Not busybox: its static resolver crashes where the
+    /// host's name services differ.)
+    pub fn fetch(&self, address: &str, path: &str) -> Option<String> {
+        let patience = Duration::from_secs(2);
+        let address = address.parse().expect("an address with a port");
+        let answer = self.host.run(|| {
+            let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
+            stream.set_read_timeout(Some(patience)).ok()?;
+            write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            Some(answer)
+        })?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.contains(" 200 ").then(|| body.to_owned())
     }
 
     /// The real kubectl.
