@@ -191,10 +191,10 @@ fn deployment_and_service(k: &Ketch) {
     // From a pod, by name.
     k.apply_basic("pod", "b-web");
     k.kubectl(&["wait", "-n", "b-web", "--for=condition=Ready", "pod/hello", "--timeout=30s"]);
-    // The port is spelled out: Debian's static busybox crashes when it looks up the service name "http".
+    // No -T: with it Debian's static busybox crashes.
     for name in ["web", "web.b-web", "web.b-web.svc.cluster.local"] {
-        let url = format!("http://{name}:80/");
-        let page = k.kubectl(&["exec", "-n", "b-web", "hello", "--", "wget", "-q", "-T", "5", "-O-", &url]);
+        let url = format!("http://{name}/");
+        let page = k.kubectl(&["exec", "-n", "b-web", "hello", "--", "wget", "-q", "-O-", &url]);
         assert!(answers.contains(&page), "{name}: {page}");
     }
     // A deleted pod comes back.

@@ -174,8 +174,7 @@ impl Ketch {
         Run::of(output)
     }
 
-    /// What a web server answers to the host; None when it does not. (Not busybox: its static resolver crashes where the
-    /// host's name services differ.)
+    /// What a web server answers to the host; None when it does not.
     pub fn fetch(&self, address: &str, path: &str) -> Option<String> {
         let patience = Duration::from_secs(2);
         let address = address.parse().expect("an address with a port");
