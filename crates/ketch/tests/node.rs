@@ -205,6 +205,33 @@ impl Cluster {
         self.pods().logs(name, params).await.expect("logs")
     }
 
+    /// Waits until the log holds every part: a container is ready before it has printed everything.
+    async fn logs_with(&self, name: &str, parts: &[&str]) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = self.logs(name, &LogParams::default()).await;
+            let missing: Vec<_> = parts.iter().filter(|part| !text.contains(**part)).collect();
+            if missing.is_empty() {
+                return text;
+            }
+            assert!(Instant::now() < deadline, "{missing:?} not in {text}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until there is an event with each of the reasons.
+    async fn events_with(&self, name: &str, reasons: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let events = self.events(name).await;
+            if reasons.iter().all(|reason| events.iter().any(|event| event.contains(reason))) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{reasons:?} not all in {events:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn events(&self, name: &str) -> Vec<String> {
         let all = self.namespaced::<Event>("default").list(&ListParams::default()).await.expect("events");
         all.items
@@ -349,14 +376,9 @@ async fn a_pod_runs_serves_logs_and_goes() {
     assert_eq!(status.pod_ip.as_deref(), Some("127.9.0.2"));
     assert_eq!(status.qos_class.as_deref(), Some("Burstable"));
     assert!(container(&pod, "c")["containerID"].as_str().is_some_and(|id| id.starts_with("ketch://")));
-    let text = cluster.logs("web", &LogParams::default()).await;
-    for line in ["started", "WHO=web", "HOSTNAME=web", "KUBERNETES_SERVICE_HOST=10.43.0.1"] {
-        assert!(text.lines().any(|seen| seen == line), "{line} in {text}");
-    }
-    let events = cluster.events("web").await;
-    for reason in ["Pulled", "Created", "Started"] {
-        assert!(events.iter().any(|event| event.starts_with(reason)), "{reason} in {events:?}");
-    }
+    let lines = ["started\n", "WHO=web\n", "HOSTNAME=web\n", "KUBERNETES_SERVICE_HOST=10.43.0.1\n"];
+    cluster.logs_with("web", &lines).await;
+    cluster.events_with("web", &["Pulled: ", "Created: ", "Started: "]).await;
     cluster.delete("web", 3).await;
     cluster.gone("web").await;
     let left = std::fs::read_dir(cluster.dir.path().join("node/containers")).expect("a directory").count();
@@ -456,11 +478,7 @@ async fn failures_show_and_heal() {
     let text = container(&pod, "c")["lastState"]["terminated"]["message"].to_string();
     assert!(text.contains("executable file not found in $PATH"), "{text}");
     cluster.until("sick", "restarted", |pod| container(pod, "c")["restartCount"] != 0).await;
-    let events = cluster.events("sick").await;
-    assert!(
-        events.iter().any(|event| event.contains("failed liveness probe, will be restarted")),
-        "{events:?}"
-    );
+    cluster.events_with("sick", &["failed liveness probe, will be restarted"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -485,7 +503,7 @@ async fn containers_outlive_the_agent() {
     let after = cluster.ready("stays").await;
     assert_eq!(container(&after, "c")["containerID"], container(&before, "c")["containerID"]);
     assert_eq!(container(&after, "c")["restartCount"], 0);
-    assert_eq!(cluster.logs("stays", &LogParams::default()).await, "once\n");
+    assert_eq!(cluster.logs_with("stays", &["once"]).await, "once\n");
     // The new agent sees its end and starts it anew.
     let cgroup = kubelet::cgroup::processes(&PathBuf::from(format!(
         "/ketch-{}",
@@ -604,26 +622,28 @@ async fn security_contexts_and_shared_namespaces() {
     cluster.ready("shared").await;
     let host = cluster.ready("host").await;
     assert_eq!(host.status.and_then(|status| status.pod_ip), Some("127.0.0.1".to_owned()));
-    let text = cluster.logs("user", &LogParams::default()).await;
-    for part in [
+    let parts = [
         "uid=1000 gid=3000 groups=2000",
         " 1000     2000 ",
         "Read-only file system",
         "\n80\n1\n",
         "Seccomp:\t2",
         "CapEff:\t0000000000000000",
-    ] {
-        assert!(text.contains(part), "{part:?} in {text}");
-    }
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    ];
+    cluster.logs_with("user", &parts).await;
     let b = LogParams { container: Some("b".into()), ..LogParams::default() };
-    let text = cluster.logs("shared", &b).await;
+    let deadline = Instant::now() + PATIENCE;
+    let mut text = String::new();
+    while text.lines().count() < 2 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        text = cluster.logs("shared", &b).await;
+    }
     assert!(
         text.starts_with("1\n") && !text.ends_with("\n1\n"),
         "sees the other's process, is not the first: {text}"
     );
-    let text = cluster.logs("host", &LogParams::default()).await;
-    assert!(text.contains("devices") && !text.contains("CapEff:\t00000000a80425fb"), "{text}");
+    let text = cluster.logs_with("host", &["devices", "CapEff"]).await;
+    assert!(!text.contains("CapEff:\t00000000a80425fb"), "{text}");
     cluster.delete("shared", 0).await;
     cluster.gone("shared").await;
 }
