@@ -153,14 +153,19 @@ impl Action {
         Self::Delete { target: Target::of(object), propagation: None, owner: None }
     }
 
-    /// The merge patch of `/status` that turns `old` into `new`, if they differ.
+    /// The merge patch of `/status` that turns `old` into `new`, if they differ. It holds for the object's version only: a
+    /// difference from an older status would mix the two.
     pub fn status<K, S>(object: &K, old: &S, new: &S) -> Option<Self>
     where
         K: Resource + Metadata<Ty = ObjectMeta>,
         S: Serialize,
     {
         let difference = merge_difference(&to_value(old), &to_value(new))?;
-        let body = Value::Object(Map::from_iter([("status".to_owned(), difference)]));
+        let mut body = Map::from_iter([("status".to_owned(), difference)]);
+        if let Some(version) = &object.metadata().resource_version {
+            body.insert("metadata".to_owned(), serde_json::json!({"resourceVersion": version}));
+        }
+        let body = Value::Object(body);
         Some(Self::Patch { target: Target::of(object), subresource: "status", body })
     }
 

@@ -78,19 +78,19 @@ fn replica_sets_make_and_delete_pods() {
         &set(2),
         &["a Running ready", "b Failed", "c Running going"],
         &expect![[r#"
-        patch ReplicaSet web/status {"status":{"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1,"terminatingReplicas":1}}
-        create Pod d/web-
-    "#]],
+            patch ReplicaSet web/status {"metadata":{"resourceVersion":"5"},"status":{"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1,"terminatingReplicas":1}}
+            create Pod d/web-
+        "#]],
     );
     // Unready before ready, cheap before dear.
     replicas(
         &set(1),
         &["a Running ready", "b Pending", "c Running ready cost=-1"],
         &expect![[r#"
-        patch ReplicaSet web/status {"status":{"availableReplicas":2,"fullyLabeledReplicas":3,"readyReplicas":2,"replicas":3}}
-        delete Pod b
-        delete Pod c
-    "#]],
+            patch ReplicaSet web/status {"metadata":{"resourceVersion":"5"},"status":{"availableReplicas":2,"fullyLabeledReplicas":3,"readyReplicas":2,"replicas":3}}
+            delete Pod b
+            delete Pod c
+        "#]],
     );
 }
 
@@ -100,9 +100,9 @@ fn replica_sets_adopt_and_release() {
         &set(1),
         &["a Running free ready"],
         &expect![[r#"
-        patch ReplicaSet web/status {"status":{"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}}
-        patch Pod a {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"ReplicaSet","name":"web","uid":"u"}],"resourceVersion":"9","uid":"a"}}
-    "#]],
+            patch ReplicaSet web/status {"metadata":{"resourceVersion":"5"},"status":{"availableReplicas":1,"fullyLabeledReplicas":1,"readyReplicas":1,"replicas":1}}
+            patch Pod a {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"ReplicaSet","name":"web","uid":"u"}],"resourceVersion":"9","uid":"a"}}
+        "#]],
     );
     replicas(
         &set(0),
@@ -119,8 +119,8 @@ fn a_replica_set_tells_why_it_fails() {
     check(
         &plan,
         &expect![[r#"
-        patch ReplicaSet web/status {"status":{"conditions":[{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"quota","reason":"FailedCreate","status":"True","type":"ReplicaFailure"}]}}
-    "#]],
+            patch ReplicaSet web/status {"metadata":{"resourceVersion":"5"},"status":{"conditions":[{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"quota","reason":"FailedCreate","status":"True","type":"ReplicaFailure"}]}}
+        "#]],
     );
 }
 
@@ -324,10 +324,10 @@ fn nodes_fall_silent_and_come_back() {
     check(
         &look(&node(ready), 50_000),
         &expect![[r#"
-        patch Node n {"metadata":{"resourceVersion":"3","uid":null},"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/unreachable","timeAdded":"2023-11-14T22:13:20Z"},{"effect":"NoExecute","key":"node.kubernetes.io/unreachable","timeAdded":"2023-11-14T22:13:20Z"}]}}
-        patch Node n/status {"status":{"conditions":[{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet stopped posting node status.","reason":"NodeStatusUnknown","status":"Unknown","type":"Ready"},{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"MemoryPressure"},{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"DiskPressure"},{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"PIDPressure"}]}}
-        tell Normal Node n NodeNotReady: Node n status is now: NodeNotReady
-    "#]],
+            patch Node n {"metadata":{"resourceVersion":"3","uid":null},"spec":{"taints":[{"effect":"NoSchedule","key":"node.kubernetes.io/unreachable","timeAdded":"2023-11-14T22:13:20Z"},{"effect":"NoExecute","key":"node.kubernetes.io/unreachable","timeAdded":"2023-11-14T22:13:20Z"}]}}
+            patch Node n/status {"metadata":{"resourceVersion":"3"},"status":{"conditions":[{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet stopped posting node status.","reason":"NodeStatusUnknown","status":"Unknown","type":"Ready"},{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"MemoryPressure"},{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"DiskPressure"},{"lastTransitionTime":"2023-11-14T22:13:20Z","message":"Kubelet never posted node status.","reason":"NodeStatusNeverUpdated","status":"Unknown","type":"PIDPressure"}]}}
+            tell Normal Node n NodeNotReady: Node n status is now: NodeNotReady
+        "#]],
     );
     let tainted = "spec: {taints: [{key: mine, effect: NoSchedule}, {key: node.kubernetes.io/not-ready, effect: NoSchedule}]}";
     check(
