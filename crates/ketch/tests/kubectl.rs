@@ -108,6 +108,7 @@ fn deployment(k: &Ketch) {
     for text in ["Scaled up replica set", "NewReplicaSetAvailable", "RollingUpdateStrategy:", "3 available"] {
         assert!(described.contains(text), "{text} in\n{described}");
     }
+    k.eventually("the old pods are gone", 40, || k.k("-n shop get pods -o name").lines().count() == 3);
     let pod = k.k("-n shop get pods -o name").lines().next().expect("a pod").to_owned();
     let described = k.k(&format!("-n shop describe {pod}"));
     for text in ["Successfully assigned shop/", "Started container", "Container image", "QoS Class:"] {
@@ -172,7 +173,7 @@ fn patches(k: &Ketch) {
     let edited = k.run(
         "env",
         &[
-            "KUBE_EDITOR=sed -i s/\"4\"/\"44\"/",
+            "KUBE_EDITOR=sed -i /^..d:/s/4/44/",
             &std::env::var("KETCH_TEST_KUBECTL").expect("set"),
             "edit",
             "configmap",
