@@ -49,15 +49,10 @@ impl Offsets {
             partition_index,
             current_leader_epoch: -1,
             timestamp: LATEST,
-            ..Default::default()
         });
         let request = ListOffsetsRequest {
             replica_id: -1,
-            topics: vec![ListOffsetsTopic {
-                name: topic.into(),
-                partitions: wanted.collect(),
-                ..Default::default()
-            }],
+            topics: vec![ListOffsetsTopic { name: topic.into(), partitions: wanted.collect() }],
             ..Default::default()
         };
         let response: ListOffsetsResponse = self.call(&request, LIST_OFFSETS).await?;
@@ -72,8 +67,7 @@ impl Offsets {
     /// When the broker does not answer.
     pub async fn committed(&mut self, group: &str, topic: &str, end: &[i64]) -> Result<Vec<i64>> {
         let partition_indexes = (0..end.len() as i32).collect();
-        let topics =
-            vec![OffsetFetchRequestTopic { name: topic.into(), partition_indexes, ..Default::default() }];
+        let topics = vec![OffsetFetchRequestTopic { name: topic.into(), partition_indexes }];
         let request =
             OffsetFetchRequest { group_id: group.into(), topics: Some(topics), ..Default::default() };
         let response: OffsetFetchResponse = self.call(&request, OFFSET_FETCH).await?;

@@ -212,10 +212,7 @@ mod tests {
         assert_eq!(host.succeed(&["ip", "-o", "link"]).lines().count(), 1);
         let _ = host.succeed(&["ip", "link", "add", "br-test", "type", "bridge"]);
         assert_eq!(host.succeed(&["ip", "-o", "link"]).lines().count(), 2);
-        assert_eq!(
-            host.block_on(|| async { tokio::net::TcpListener::bind("127.0.0.1:0").await.is_ok() }),
-            true
-        );
+        assert!(host.block_on(|| async { tokio::net::TcpListener::bind("127.0.0.1:0").await.is_ok() }));
         let pod = host.namespace().expect("a namespace");
         assert!(host.succeed_in(&pod, &["ip", "-o", "link"]).contains("lo:"));
         assert!(pod.path().exists());
