@@ -29,6 +29,11 @@ pub(crate) const DURABLE_EVERY: Duration = Duration::from_millis(100);
 const DURABLE_SHARE: u32 = 10;
 /// ... but no later than this.
 const DURABLE_EVERY_MAX: Duration = Duration::from_secs(1);
+/// A handful of entries waits longer: replaying them costs nothing, a durable commit of the state writes a hundred KiB or
+/// more, and an idle cluster renews a lease every ten seconds.
+const LAZY_EVERY: Duration = Duration::from_secs(30);
+/// What a handful is.
+const LAZY_ENTRIES: usize = 64;
 /// Entries applied in one transaction at most, when batches have queued up: a commit costs as much as several entries.
 const APPLY_ENTRIES: usize = 512;
 /// Events that one step of cleaning up after a compaction looks at: a few milliseconds.
@@ -44,7 +49,9 @@ pub(crate) struct Applier {
     pub applied: AppliedIndex,
     /// When the first commit since the last durable one was made.
     pub dirty: Option<Instant>,
-    /// How long after that the next durable commit is due.
+    /// Entries applied since the last durable commit.
+    pub pending: usize,
+    /// How long after the first of many entries the next durable commit is due.
     pub durable_every: Duration,
     /// Whether there may be something to clean up after a compaction.
     pub sweeping: bool,
@@ -66,7 +73,7 @@ impl Applier {
 
     /// The next batch (None inside when it is time for something else); None when there will be no more.
     fn next(&self, batches: &Receiver<Batch>) -> Option<Option<Batch>> {
-        let until_durable = self.dirty.map(|since| self.durable_every.saturating_sub(since.elapsed()));
+        let until_durable = self.dirty.map(|since| self.lag_max().saturating_sub(since.elapsed()));
         let patience = if self.sweeping { Some(Duration::ZERO) } else { until_durable };
         let Some(patience) = patience else { return batches.recv().ok().map(Some) };
         match batches.recv_timeout(patience) {
@@ -77,7 +84,7 @@ impl Applier {
     }
 
     fn step(&mut self, batch: Option<Batch>) -> Result<(), StateError> {
-        let durable = self.dirty.is_some_and(|since| since.elapsed() >= self.durable_every);
+        let durable = self.dirty.is_some_and(|since| since.elapsed() >= self.lag_max());
         let began = Instant::now();
         match batch {
             Some(batch) => self.apply_batch(batch, durable)?,
@@ -89,6 +96,13 @@ impl Applier {
             self.became_durable();
         }
         Ok(())
+    }
+
+    /// How far the durable copy may lag behind now.
+    fn lag_max(&self) -> Duration {
+        // With more than one segment a durable commit sets free what the log takes.
+        let few = self.pending <= LAZY_ENTRIES && self.log.segments().len() <= 1;
+        if few { LAZY_EVERY } else { self.durable_every }
     }
 
     fn apply_batch(&mut self, batch: Batch, durable: bool) -> Result<(), StateError> {
@@ -122,6 +136,7 @@ impl Applier {
             Ok(done)
         })?;
         self.applied = applied;
+        self.pending += entries.len();
         self.dirty.get_or_insert_with(Instant::now);
         self.sweeping |= entries.iter().any(|entry| matches!(entry, Entry::Compact { .. }));
         let Applied { revision, replies, events, leases } = done;
@@ -141,6 +156,7 @@ impl Applier {
     /// The log below the durable state is not needed any more.
     fn became_durable(&mut self) {
         self.dirty = None;
+        self.pending = 0;
         if self.log.segments().len() > 1
             && let Err(error) = self.log.remove_prefix(Offset(self.applied.index.get() + 1), "")
         {

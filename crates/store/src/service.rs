@@ -98,6 +98,7 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
         health: Arc::default(),
         applied,
         dirty: None,
+        pending: 0,
         durable_every: DURABLE_EVERY,
         sweeping: true,
     };
