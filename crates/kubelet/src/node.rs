@@ -34,8 +34,10 @@ const PODS_MAX: u32 = 110;
 const RETRY: Duration = Duration::from_millis(200);
 /// Free memory below which the node is under pressure (upstream's eviction threshold).
 const MEMORY_FREE_MIN: u64 = 100 << 20;
-/// Free disk below which the node is under pressure: a tenth (upstream's `nodefs.available`).
+/// Free disk below which the node is under pressure: a tenth (upstream's `nodefs.available`) ...
 const DISK_FREE_MIN_PERCENT: u64 = 10;
+/// ... but no more than this: a tenth of a laptop's large disk is no emergency.
+const DISK_FREE_ENOUGH_BYTES: u64 = 2 << 30;
 
 /// Registers the node and keeps it fresh; returns once the Node object exists and is Ready.
 pub(crate) async fn start(context: &Arc<Context>, port: u16) -> Result<(), KubeError> {
@@ -222,8 +224,11 @@ fn facts(context: &Context) -> [Fact; 4] {
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .unwrap_or(u64::MAX / 1024);
     let low_memory = free_kib * 1024 < MEMORY_FREE_MIN;
-    let low_disk = nix::sys::statvfs::statvfs(context.runtime.dir())
-        .is_ok_and(|found| found.blocks_available() * 100 < found.blocks() * DISK_FREE_MIN_PERCENT);
+    let low_disk = nix::sys::statvfs::statvfs(context.runtime.dir()).is_ok_and(|found| {
+        let free = found.blocks_available();
+        free * 100 < found.blocks() * DISK_FREE_MIN_PERCENT
+            && free * found.fragment_size() < DISK_FREE_ENOUGH_BYTES
+    });
     let pick = |low: bool, yes: (&'static str, &'static str), no: (&'static str, &'static str)| {
         if low { yes } else { no }
     };
