@@ -31,7 +31,7 @@ const DURABLE_SHARE: u32 = 10;
 const DURABLE_EVERY_MAX: Duration = Duration::from_secs(1);
 /// A handful of entries waits longer: replaying them costs nothing, a durable commit of the state writes a hundred KiB or
 /// more, and an idle cluster renews a lease every ten seconds.
-const LAZY_EVERY: Duration = Duration::from_secs(30);
+const LAZY_EVERY: Duration = Duration::from_secs(300);
 /// What a handful is.
 const LAZY_ENTRIES: usize = 64;
 /// Entries applied in one transaction at most, when batches have queued up: a commit costs as much as several entries.
