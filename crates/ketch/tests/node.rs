@@ -626,7 +626,8 @@ async fn security_contexts_and_shared_namespaces() {
         "uid=1000 gid=3000 groups=2000",
         " 1000     2000 ",
         "Read-only file system",
-        "\n80\n1\n",
+        "\n80\n",
+        "\n1\n",
         "Seccomp:\t2",
         "CapEff:\t0000000000000000",
     ];
