@@ -3,6 +3,7 @@
 mod bench;
 mod codegen;
 mod image;
+mod referee;
 mod run;
 mod test;
 mod tidy;
@@ -18,6 +19,7 @@ cargo xtask COMMAND
   codegen WHAT       regenerate 'kafka', 'kube' or 'proto' tables; --check compares recorded checksums
   image [OUT]        build the example application and its OCI archive
   bench NAME         run Ketch and print the figures of a bench: voyage
+  referee [NAME]     build and run a foreign program against Ketch; without a name, list them
   tools              build and fetch the real clients the tests use
 ";
 
@@ -30,6 +32,7 @@ fn main() -> Result<()> {
         Some("codegen") => codegen::run(rest),
         Some("image") => image::run_command(rest),
         Some("bench") => bench::run(rest),
+        Some("referee") => referee::run(rest),
         Some("tools") => tools::ensure_all().map(|_| ()),
         Some("help" | "-h" | "--help") | None => {
             print!("{HELP}");

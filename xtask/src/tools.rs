@@ -78,25 +78,41 @@ fn present(program: &str) -> bool {
     on_path(program).is_some() || Path::new("/usr/sbin").join(program).is_file()
 }
 
-/// Builds kubectl from its pinned module unless this very pin was built before.
-fn kubectl() -> Result<PathBuf> {
-    let source = root().join("tests/go/kubectl");
-    let pins = fs::read(source.join("go.mod"))?;
-    let out = cache_dir()?.join(format!("kubectl-{}", short_digest(&pins)));
+/// Builds kubectl from its pinned module.
+pub fn kubectl() -> Result<PathBuf> {
+    go_module("kubectl", "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.6")
+}
+
+/// Builds the module `tests/go/NAME` into the cache, once for each content of its files, and returns the program.
+pub fn go_module(name: &str, link_flags: &str) -> Result<PathBuf> {
+    let source = root().join("tests/go").join(name);
+    let out = cache_dir()?.join(format!("{name}-{}", short_digest(&pins(&source)?)));
     if !out.is_file() {
-        eprintln!("building kubectl from its Go module (a few minutes, once)");
+        eprintln!("building {name} from its Go module (some minutes, once)");
         let partial = out.with_extension("partial");
         run(Command::new(go()?)
             .current_dir(&source)
-            .env("CGO_ENABLED", "0")
             .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false"])
-            .arg("-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=v1.36.6")
+            .arg(format!("-ldflags={link_flags}"))
             .arg("-o")
             .arg(&partial)
-            .arg("."))?;
+            .arg(".")
+            .env("CGO_ENABLED", "0"))?;
         fs::rename(&partial, &out)?;
     }
     Ok(out)
+}
+
+/// All files of a module, which its build depends on.
+fn pins(module: &Path) -> Result<Vec<u8>> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(module)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    files.sort();
+    let mut content = Vec::new();
+    for file in files.iter().filter(|file| file.is_file()) {
+        content.extend(fs::read(file)?);
+    }
+    Ok(content)
 }
 
 fn go() -> Result<PathBuf> {
@@ -114,7 +130,7 @@ fn go() -> Result<PathBuf> {
 }
 
 /// Fetches the pinned jars and checks them against the recorded checksums.
-fn kafka_classpath() -> Result<String> {
+pub fn kafka_classpath() -> Result<String> {
     let source = root().join("tests/java");
     let pom = fs::read(source.join("pom.xml"))?;
     let dir = cache_dir()?.join(format!("kafka-{}", short_digest(&pom)));

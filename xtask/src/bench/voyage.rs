@@ -1,4 +1,4 @@
-//! Benches by name. Each runs a release build in a network and mount namespace of its own and prints a table.
+//! `cargo xtask bench voyage`: the bars of the first voyage, `ketch up` alone in a network and mount namespace of its own.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::run::{cargo, output, root, run as run_command};
+use super::{cpu_ticks, median, release, scratch, smaps_kb, write_bytes};
+use crate::run::output;
 use crate::tools;
 
 /// Runs of each timed start; the median counts.
@@ -21,21 +22,12 @@ const STORM_WITHIN: Duration = Duration::from_secs(120);
 /// How long after `ready` memory is read, and how long idleness is watched.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// `cargo xtask bench NAME`.
-pub fn run(args: &[String]) -> Result<()> {
-    match args.first().map(String::as_str) {
-        Some("voyage") => voyage(),
-        other => bail!("no bench is called '{}'; there is: voyage", other.unwrap_or("")),
-    }
-}
-
 /// The bars of the first voyage.
-fn voyage() -> Result<()> {
+pub fn run() -> Result<()> {
     if !tools::is_root() {
         bail!("the bench runs containers: start it as root");
     }
-    run_command(cargo().args(["build", "--release", "-p", "ketch"]))?;
-    let binary = root().join("target/release/ketch");
+    let binary = release()?;
     let tools = tools::ensure_all()?;
     let bench = Bench { binary, kubectl: tools.kubectl, image: tools.busybox_image };
 
@@ -156,20 +148,6 @@ fn run_quietly(command: &mut Command) -> Result<()> {
     output(command).map(|_| ())
 }
 
-fn scratch(name: &str) -> Result<PathBuf> {
-    let dir = root().join("target/bench").join(name);
-    if let Some(parent) = dir.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let _ = fs::remove_dir_all(&dir);
-    Ok(dir)
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
 impl Bench {
     fn starts(&self) -> Result<()> {
         let (mut cold, mut warm) = (Vec::new(), Vec::new());
@@ -283,26 +261,6 @@ fn storm(up: &Up<'_>) -> Result<Duration> {
         std::thread::sleep(Duration::from_millis(200));
     }
     bail!("not all of {STORM_PODS} pods ran within {STORM_WITHIN:?}")
-}
-
-/// Sum of some lines of smaps_rollup, in kB.
-fn smaps_kb(pid: i32, fields: &[&str]) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let chosen = text.lines().filter(|line| fields.iter().any(|f| line.starts_with(f)));
-    Ok(chosen.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum())
-}
-
-/// User and system time in clock ticks (1/100 s).
-fn cpu_ticks(pid: i32) -> Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
-}
-
-fn write_bytes(pid: i32) -> Result<u64> {
-    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
-    let line = io.lines().find_map(|l| l.strip_prefix("write_bytes: ")).context("no write_bytes")?;
-    Ok(line.trim().parse()?)
 }
 
 /// Private memory of every shim of a data directory.
