@@ -16,7 +16,7 @@ cargo xtask COMMAND
 
   test [FILTER]      all that a change must pass; installs what it needs
   tidy               crate edges, pure manifests, forbidden dependencies, file sizes
-  codegen WHAT       regenerate 'kafka', 'kube' or 'proto' tables; --check compares recorded checksums
+  codegen WHAT       regenerate 'etcd', 'kafka', 'kube' or 'proto' tables; --check compares recorded checksums
   image [OUT]        build the example application and its OCI archive
   bench NAME         run Ketch and print the figures of a bench: voyage
   referee [NAME]     build and run a foreign program against Ketch; without a name, list them

@@ -3,6 +3,7 @@
 //! A generator is a module with `generate() -> Result<()>` and `check() -> Result<()>`; the check needs no network:
 //! it compares what is checked in with the recorded checksums.
 
+mod etcd;
 mod kafka;
 mod kube;
 mod proto;
@@ -13,6 +14,7 @@ use anyhow::{Result, bail};
 type Generator = (&'static str, fn() -> Result<()>, fn() -> Result<()>);
 
 const GENERATORS: &[Generator] = &[
+    ("etcd", etcd::generate, etcd::check),
     ("kafka", kafka::generate, kafka::check),
     ("kube", kube::generate, kube::check),
     ("proto", proto::generate, proto::check),
