@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::task::{TaskKind, Tasks};
 use bytes::{Buf, Bytes, BytesMut};
@@ -132,6 +132,7 @@ async fn serve(
     let frame_max = broker.server.number("socket.request.max.bytes") as i32;
     let (read, write) = stream.into_split();
     let (replies, queue) = mpsc::channel(PIPELINE_MAX);
+    let counted = broker.clone();
     let connection = api::Connection { broker, peer: Arc::new(peer) };
     let reader = async move {
         let mut frames = Frames { read, buffer: BytesMut::new(), frame_max, idle };
@@ -141,13 +142,14 @@ async fn serve(
                 () = stop.cancelled() => return Ok::<_, Close>(()),
                 frame = frames.next() => frame?,
             };
+            let arrived = Arrived::now(&frame);
             let reply = api::dispatch(&connection, frame).await?;
-            if replies.send(reply).await.is_err() {
+            if replies.send((arrived, reply)).await.is_err() {
                 return Ok(());
             }
         }
     };
-    let writer = write_replies(queue, write);
+    let writer = write_replies(queue, write, counted);
     tokio::pin!(reader, writer);
     tokio::select! {
         read = &mut reader => read?,
@@ -209,16 +211,36 @@ impl Frames {
     }
 }
 
-async fn write_replies(mut queue: mpsc::Receiver<Reply>, mut write: OwnedWriteHalf) -> Result<(), Close> {
-    while let Some(reply) = queue.recv().await {
+/// When a request came, and its key.
+struct Arrived {
+    key: i16,
+    at: Instant,
+}
+
+impl Arrived {
+    fn now(frame: &[u8]) -> Self {
+        Self { key: frame.first_chunk().map_or(-1, |key| i16::from_be_bytes(*key)), at: Instant::now() }
+    }
+}
+
+async fn write_replies(
+    mut queue: mpsc::Receiver<(Arrived, Reply)>,
+    mut write: OwnedWriteHalf,
+    broker: Arc<Broker>,
+) -> Result<(), Close> {
+    while let Some((arrived, reply)) = queue.recv().await {
         let chunks = match reply {
             Reply::Now(chunks) => chunks,
-            Reply::Silent => continue,
+            Reply::Silent => {
+                broker.metrics.answered(arrived.key, arrived.at.elapsed());
+                continue;
+            }
             Reply::Later(later) => {
                 later.await.ok_or_else(|| Close::Refused("the request failed".to_owned()))?
             }
         };
         write_chunks(&mut write, chunks).await?;
+        broker.metrics.answered(arrived.key, arrived.at.elapsed());
     }
     Ok(())
 }

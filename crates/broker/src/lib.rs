@@ -16,6 +16,7 @@ mod catalog;
 mod config;
 mod door;
 mod groups;
+mod metrics;
 mod names;
 mod partition;
 mod root;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use base::clock::{SharedClock, SystemClock};
 use base::disk::{Disk, RealDisk};
 
+pub use metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;
 pub use service::{Handle, Service};
 
 /// What `acks=all` waits for.

@@ -68,6 +68,12 @@ impl Handle {
     /// Resolves when the broker answers: at once, because `start` returns only then.
     pub async fn ready(&self) {}
 
+    /// The Prometheus text of now, in the names of the JMX exporter's usual Kafka mapping.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        crate::metrics::text(&self.stop.broker)
+    }
+
     /// Resolves when the broker has stopped and everything is closed.
     pub async fn stopped(&self) {
         let mut done = self.stop.done.subscribe();

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commitlog::{Error, Offset};
-use kafka_wire::ErrorCode;
 use kafka_wire::frame::RequestHead;
 use kafka_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_wire::messages::fetch_response::{EpochEndOffset, FetchableTopicResponse, PartitionData};
 use kafka_wire::messages::{FetchRequest, FetchResponse};
+use kafka_wire::{ApiKey, ErrorCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -64,6 +64,7 @@ async fn fetch(c: &Connection, request: FetchRequest, version: i16) -> FetchResp
         let pass = read_all(&plan);
         if pass.bytes >= plan.min_bytes || pass.urgent || Instant::now() >= deadline || plan.topics.is_empty()
         {
+            count(c, &plan, &pass.response);
             return pass.response;
         }
         if !registered {
@@ -75,9 +76,28 @@ async fn fetch(c: &Connection, request: FetchRequest, version: i16) -> FetchResp
         tokio::select! {
             () = more.notified() => {}
             () = tokio::time::sleep_until(deadline) => {}
-            () = stop.cancelled() => return pass.response,
+            () = stop.cancelled() => {
+                count(c, &plan, &pass.response);
+                return pass.response;
+            }
         }
         registered = false;
+    }
+}
+
+/// Tells the metrics what goes out.
+fn count(c: &Connection, plan: &Plan, response: &FetchResponse) {
+    let answered = response.responses.iter().flat_map(|topic| &topic.partitions);
+    let found = plan.topics.iter().flat_map(|(_, found)| found);
+    for (found, data) in found.zip(answered) {
+        c.broker.metrics.told_error(ApiKey::Fetch, data.error_code);
+        let Ok(partition) = found else { continue };
+        match data.error_code {
+            0 => {
+                c.broker.metrics.fetched(&partition.topic, data.records.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            _ => c.broker.metrics.failed_fetch(&partition.topic),
+        }
     }
 }
 

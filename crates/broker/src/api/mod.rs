@@ -26,6 +26,7 @@ use crate::catalog::{Catalog, Topic};
 use crate::config::Server;
 use crate::door::{Close, Peer, Reply};
 use crate::groups::Groups;
+use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::{Options, config};
 
@@ -43,6 +44,7 @@ pub(crate) struct Broker {
     /// Ends when the broker stops serving.
     pub tasks: Tasks,
     pub groups: Groups,
+    pub metrics: Metrics,
     advertised: Vec<Option<(String, u16)>>,
     producer_ids: ProducerIds,
 }
@@ -63,6 +65,7 @@ impl Broker {
             cluster_id,
             broker_id: options.broker_id,
             connections: Arc::default(),
+            metrics: Metrics::new(),
             tasks,
             advertised: options.advertised.clone(),
             producer_ids: ProducerIds::new(store),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use commitlog::kafka::{AppendError, AppendInfo, KafkaBatch, ProducerError};
-use kafka_wire::ErrorCode;
 use kafka_wire::frame::RequestHead;
 use kafka_wire::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_wire::messages::{ProduceRequest, ProduceResponse};
 use kafka_wire::record::{Batch, Compression, RecordError};
+use kafka_wire::{ApiKey, ErrorCode};
 
 use super::{Connection, chunks, find, now, rules};
 use crate::catalog::{Refusal, Topic};
@@ -63,9 +63,14 @@ pub(crate) fn handle(c: &Connection, head: RequestHead, request: ProduceRequest)
         let missing = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
         let mut partition_responses = Vec::with_capacity(data.partition_data.len());
         for part in data.partition_data {
+            let bytes = part.records.as_ref().map_or(0, Bytes::len) as u64;
             let outcome = refuse_early(acks, transactional)
                 .and_then(|()| append(c, topic.as_ref(), missing, &head, part.index, part.records, acks));
+            if outcome.is_err() {
+                c.broker.metrics.refused_produce(topic.as_ref().map(|topic| &topic.name), bytes);
+            }
             let (response, wait) = answer(part.index, outcome);
+            c.broker.metrics.told_error(ApiKey::Produce, response.error_code);
             if let Some(wait) = wait {
                 waits.push((responses.len(), partition_responses.len(), wait));
             }
@@ -140,6 +145,7 @@ fn append(
     }
     let appended = partition.append(&mut batch, count, topic.settings.flush_messages, acks == ACKS_ALL);
     let (info, wait) = appended.map_err(|error| Refused::from(refusal(&error)))?;
+    c.broker.metrics.produced(&topic.name, count as u64, batch.len() as u64);
     Ok((info, wait, append_time))
 }
 
