@@ -54,6 +54,16 @@ pub enum Durability {
     PageCache,
 }
 
+impl Durability {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::PageCache => "page-cache",
+        }
+    }
+}
+
 /// Flags of `ketch up`. Everything is also settable by the file and by the environment; flags win.
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
@@ -74,6 +84,9 @@ pub struct UpArgs {
     /// Port of the node agent [default: 10250]; 0 picks a free one
     #[arg(long, env = "KETCH_KUBELET_PORT", value_name = "PORT")]
     pub kubelet_port: Option<u16>,
+    /// Port of metrics (HTTP, `/metrics`) [default: 8123]; 0 picks a free one
+    #[arg(long, env = "KETCH_CONSOLE_PORT", value_name = "PORT")]
+    pub console_port: Option<u16>,
     /// Leave the node part out: no containers, no pod network, no DNS
     #[arg(long, env = "KETCH_NO_NODE")]
     pub no_node: bool,

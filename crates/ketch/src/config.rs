@@ -20,6 +20,7 @@ pub struct Config {
     pub api_port: u16,
     pub kafka_port: u16,
     pub kubelet_port: u16,
+    pub console_port: u16,
     pub node: bool,
     pub broker: bool,
     pub pod_kafka: bool,
@@ -84,6 +85,7 @@ struct File {
     api: ApiFile,
     kafka: KafkaFile,
     kubelet: KubeletFile,
+    console: ConsoleFile,
     network: NetworkFile,
     store: StoreFile,
 }
@@ -107,6 +109,11 @@ struct KubeletFile {
     port: Option<u16>,
     node_name: Option<String>,
     node_ip: Option<IpAddr>,
+}
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ConsoleFile {
+    port: Option<u16>,
 }
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -143,6 +150,7 @@ impl Config {
             api_port: args.api_port.or(file.api.port).unwrap_or(6443),
             kafka_port: args.kafka_port.or(file.kafka.port).unwrap_or(9092),
             kubelet_port: args.kubelet_port.or(file.kubelet.port).unwrap_or(10_250),
+            console_port: args.console_port.or(file.console.port).unwrap_or(8123),
             node: !args.no_node && file.kubelet.enabled.unwrap_or(true),
             broker: !args.no_broker && file.kafka.enabled.unwrap_or(true),
             pod_kafka: !args.no_pod_kafka && file.kafka.pods.unwrap_or(true),

@@ -23,6 +23,12 @@ pub struct Endpoints {
     /// URL of the node agent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kubelet: Option<String>,
+    /// URL of the metrics.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub console: Option<String>,
+    /// When the broker answers acks=all: `fsync` or `page-cache`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kafka_durability: Option<String>,
     pub pid: u32,
 }
 
@@ -159,7 +165,14 @@ mod tests {
     #[test]
     fn endpoints_are_private_and_read_back() {
         let dir = tempfile::tempdir().unwrap();
-        let endpoints = Endpoints { api: "https://127.0.0.1:1".into(), kafka: None, kubelet: None, pid: 7 };
+        let endpoints = Endpoints {
+            api: "https://127.0.0.1:1".into(),
+            kafka: None,
+            kubelet: None,
+            console: None,
+            kafka_durability: None,
+            pid: 7,
+        };
         endpoints.write(dir.path()).unwrap();
         let mode = fs::metadata(Endpoints::path(dir.path())).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

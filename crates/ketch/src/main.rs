@@ -10,6 +10,7 @@
 
 mod cli;
 mod config;
+mod console;
 mod demo;
 mod down;
 mod files;

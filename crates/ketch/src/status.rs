@@ -5,6 +5,14 @@ use anyhow::Result;
 use crate::cli::DataDir;
 use crate::files::{Endpoints, Lock};
 
+/// What a kind of durability promises.
+pub fn durability_text(kind: &str) -> &'static str {
+    match kind {
+        "fsync" => "acks=all waits for the disk",
+        _ => "acks=all waits for the page cache",
+    }
+}
+
 /// Prints the addresses of what runs, or says that nothing does.
 ///
 /// # Errors
@@ -21,8 +29,12 @@ pub fn run(args: &DataDir) -> Result<()> {
     };
     println!("running in {}, process {}", dir.display(), endpoints.pid);
     println!("  api      {}", endpoints.api);
-    for (name, address) in [("kafka", endpoints.kafka), ("kubelet", endpoints.kubelet)] {
+    let parts = [("kafka", endpoints.kafka), ("kubelet", endpoints.kubelet), ("console", endpoints.console)];
+    for (name, address) in parts {
         println!("  {name:<8} {}", address.as_deref().unwrap_or("off"));
+    }
+    if let Some(durability) = endpoints.kafka_durability {
+        println!("kafka durability: {durability}, {}", durability_text(&durability));
     }
     Ok(())
 }

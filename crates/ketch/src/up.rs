@@ -27,8 +27,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Durability;
 use crate::config::Config;
+use crate::console::Console;
 use crate::files::{self, Endpoints, Lock};
-use crate::{demo, node};
+use crate::{demo, node, status};
 
 /// Threads of each runtime: two parts never wait for each other's, and an idle thread costs next to nothing.
 const THREADS: usize = 2;
@@ -104,6 +105,7 @@ struct Parts {
     api: apiserver::Handle,
     broker: Option<broker::Handle>,
     node: Option<node::Node>,
+    console: SocketAddr,
 }
 
 impl<'a> Voyage<'a> {
@@ -158,7 +160,8 @@ impl<'a> Voyage<'a> {
             Some(ground) => Some(self.start_node(ground, &pki, &api, broker.as_ref(), informers).await?),
             None => None,
         };
-        Ok(Parts { store, api, broker, node })
+        let console = self.start_console(broker.as_ref()).await?;
+        Ok(Parts { store, api, broker, node, console })
     }
 
     fn start_store(&self) -> Result<store::Handle> {
@@ -180,17 +183,30 @@ impl<'a> Voyage<'a> {
         let pods = gateway.filter(|_| self.config.pod_kafka);
         let listen = self.addresses(self.config.kafka_port, pods);
         let mut options = broker::Options::new(self.config.data_dir.join("kafka"), listen);
-        let (durability, text) = match self.config.kafka_durability {
-            Durability::Fsync => (broker::Durability::Fsync, "acks=all waits for the disk"),
-            Durability::PageCache => (broker::Durability::PageCache, "acks=all waits for the page cache"),
+        options.durability = match self.config.kafka_durability {
+            Durability::Fsync => broker::Durability::Fsync,
+            Durability::PageCache => broker::Durability::PageCache,
         };
-        options.durability = durability;
         let (store, tasks): (Arc<dyn Store>, _) = (Arc::new(store.clone()), self.tasks.clone());
         let starting =
             self.runtimes.broker.spawn(async move { broker::Service::start(options, store, &tasks).await });
         let handle = starting.await?.context("the broker does not start")?;
-        self.say("broker", &format!("{}, {text}", handle.addr()));
+        let kind = self.config.kafka_durability.name();
+        let text = status::durability_text(kind);
+        self.say("broker", &format!("{}, durability {kind}: {text}", handle.addr()));
         Ok(Some(handle))
+    }
+
+    /// Metrics are for this host: the first address listened on, never the pods' gateway.
+    async fn start_console(&self, broker: Option<&broker::Handle>) -> Result<SocketAddr> {
+        let ip = self.config.listen.first().copied().unwrap_or(IpAddr::from([127, 0, 0, 1]));
+        let listen = SocketAddr::new(ip, self.config.console_port);
+        let console = Console { broker: broker.cloned() };
+        let bound = console.start(listen, &self.tasks).await;
+        let bound =
+            bound.with_context(|| format!("cannot listen on {listen}: choose another --console-port"))?;
+        self.say("metrics", &format!("http://{bound}/metrics"));
+        Ok(bound)
     }
 
     async fn start_api(
@@ -283,6 +299,8 @@ impl<'a> Voyage<'a> {
         let endpoints = Endpoints {
             api: parts.api.addr().map(files::https).unwrap_or_default(),
             kafka: parts.broker.as_ref().map(|b| b.addr().to_string()),
+            console: Some(format!("http://{}", parts.console)),
+            kafka_durability: parts.broker.as_ref().map(|_| self.config.kafka_durability.name().to_owned()),
             kubelet: parts.node.as_ref().and_then(node::Node::kubelet_addr).map(files::https),
             pid: std::process::id(),
         };

@@ -96,6 +96,8 @@ impl Ketch {
             "0",
             "--kubelet-port",
             "0",
+            "--console-port",
+            "0",
             "--data-dir",
         ]);
         command.arg(&self.dir).args(&self.flags).stdout(Stdio::piped()).stderr(log);
