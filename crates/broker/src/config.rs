@@ -423,6 +423,22 @@ pub(crate) static BROKER: &[Def] = &[
         "",
         "The most connections at a time.",
     ),
+    def(
+        "max.incremental.fetch.session.cache.slots",
+        Kind::Int,
+        "1000",
+        Rule::Range(0, INT_MAX),
+        "",
+        "The most fetch sessions kept at a time.",
+    ),
+    def(
+        "min.incremental.fetch.session.eviction.ms",
+        Kind::Int,
+        "120000",
+        Rule::Range(0, INT_MAX),
+        "",
+        "How old a fetch session must be before another may take its place.",
+    ),
     def("node.id", Kind::Int, "1", Rule::Range(0, INT_MAX), "", "This node's id."),
     def(
         "num.partitions",

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Raw, Served, code, options};
+use common::{Raw, Served, append, batch, code, create, fetch, options, produce};
 use kafka_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -16,55 +16,6 @@ use kafka_wire::messages::*;
 use kafka_wire::record::{Builder, Producer};
 use kafka_wire::{ApiKey, ErrorCode, MESSAGES};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-fn batch(count: i32, producer: Option<Producer>) -> Bytes {
-    let mut builder = Builder::new();
-    if let Some(producer) = producer {
-        builder = builder.producer(producer);
-    }
-    let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
-    for n in 0..count {
-        builder.append(now_ms + i64::from(n), Some(b"k"), Some(b"value"));
-    }
-    builder.build().unwrap()
-}
-
-fn produce(topic: &str, acks: i16, records: Bytes) -> ProduceRequest {
-    let data = PartitionProduceData { index: 0, records: Some(records) };
-    let topic = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
-    ProduceRequest { acks, timeout_ms: 1000, topic_data: vec![topic], ..Default::default() }
-}
-
-async fn create(raw: &mut Raw, name: &str, configs: &[(&str, &str)]) -> ErrorCode {
-    let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
-        name: name.to_string(),
-        value: Some(value.to_string()),
-    };
-    let topic = CreatableTopic {
-        name: name.into(),
-        num_partitions: 1,
-        replication_factor: 1,
-        configs: configs.iter().map(config).collect(),
-        ..Default::default()
-    };
-    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
-    let response: CreateTopicsResponse = raw.call(7, &request).await;
-    code(response.topics[0].error_code)
-}
-
-/// Produces and gives error, base offset.
-async fn append(raw: &mut Raw, topic: &str, records: Bytes) -> (ErrorCode, i64) {
-    let response: ProduceResponse = raw.call(9, &produce(topic, -1, records)).await;
-    let partition = &response.responses[0].partition_responses[0];
-    (code(partition.error_code), partition.base_offset)
-}
-
-fn fetch(topic: &str, offset: i64, max_wait_ms: i32, min_bytes: i32) -> FetchRequest {
-    let partition =
-        FetchPartition { fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
-    let topic = FetchTopic { topic: topic.into(), partitions: vec![partition], ..Default::default() };
-    FetchRequest { max_wait_ms, min_bytes, max_bytes: 1 << 20, topics: vec![topic], ..Default::default() }
-}
 
 async fn list(raw: &mut Raw, topic: &str, timestamp: i64) -> i64 {
     let partition = ListOffsetsPartition { timestamp, ..Default::default() };

@@ -1,41 +1,49 @@
-//! Fetch: whole batches below the high watermark, and waiting for more.
-//!
-//! Sessions (KIP-227) are declined: session id 0 tells the client to send full requests, which every client does.
+//! Fetch: whole batches below the high watermark (or the last stable offset), and waiting for more.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use commitlog::{Error, Offset};
 use kafka_wire::frame::RequestHead;
-use kafka_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_wire::messages::fetch_response::{EpochEndOffset, FetchableTopicResponse, PartitionData};
 use kafka_wire::messages::{FetchRequest, FetchResponse};
-use kafka_wire::{ApiKey, ErrorCode};
+use kafka_wire::{ApiKey, ErrorCode, Uuid};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Connection, check_epoch, chunks, find};
+use super::fetch_sessions::{FINAL_EPOCH, Key, NO_SESSION, TopicKey, Wanted};
+use super::{Broker, Connection, check_epoch, chunks};
 use crate::door::Reply;
 use crate::partition::Partition;
 
 /// The longest a fetch waits, whatever the client asks: longer than any client's own request timeout.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+/// First version that names topics by their ids.
+const IDS_FROM: i16 = 13;
+/// First version with sessions.
+const SESSIONS_FROM: i16 = 7;
+/// `isolation.level=read_committed`.
+const READ_COMMITTED: i8 = 1;
 
-/// A topic's partitions in the order of the request, or why they cannot be read.
-type Found = Vec<Result<Arc<Partition>, ErrorCode>>;
+/// A partition, or why it cannot be read.
+type Found = Result<Arc<Partition>, ErrorCode>;
 
 /// A request with its partitions looked up.
 struct Plan {
-    topics: Vec<(FetchTopic, Found)>,
+    wanted: Vec<Wanted>,
+    found: Vec<Found>,
+    read_committed: bool,
     max_bytes: usize,
     min_bytes: usize,
 }
 
 /// What one pass over the partitions gave.
 struct Pass {
-    response: FetchResponse,
+    answers: Vec<PartitionData>,
     bytes: usize,
+    /// Bytes of all logs when they were read.
+    log_bytes: u64,
     /// Something must be told at once.
     urgent: bool,
 }
@@ -49,112 +57,200 @@ pub(crate) fn handle(c: &Connection, head: RequestHead, request: FetchRequest) -
     }))
 }
 
-async fn fetch(c: &Connection, request: FetchRequest, version: i16) -> FetchResponse {
-    if request.session_id != 0 {
-        let error_code = ErrorCode::FetchSessionIdNotFound.code();
-        return FetchResponse { error_code, ..Default::default() };
+async fn fetch(c: &Connection, mut request: FetchRequest, version: i16) -> FetchResponse {
+    let broker = &c.broker;
+    let refuse = |code: ErrorCode| FetchResponse {
+        error_code: code.code(),
+        session_id: NO_SESSION,
+        ..Default::default()
+    };
+    let by_id = version >= IDS_FROM;
+    let asked = match version {
+        SESSIONS_FROM.. => (request.session_id, request.session_epoch),
+        _ => (NO_SESSION, FINAL_EPOCH),
+    };
+    let (named, forgotten) = named(&mut request, by_id);
+    let (context, wanted) = match broker.sessions.open(asked, by_id, named, &forgotten, broker.now_ms()) {
+        Ok(opened) => opened,
+        Err(code) => return refuse(code),
+    };
+    let follower = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
+    let mut plan = plan(broker, wanted, &request, follower);
+    let answers = wait_and_read(c, &plan, request.max_wait_ms).await;
+    count(broker, &plan, &answers);
+    for (wanted, found) in plan.wanted.iter_mut().zip(&plan.found) {
+        if let Ok(partition) = found {
+            (wanted.known, wanted.name) = (Arc::downgrade(partition), Some(partition.topic.clone()));
+        }
     }
-    let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64).min(WAIT_MAX);
+    match broker.sessions.close(context, plan.wanted, answers, broker.now_ms()) {
+        Ok((session_id, told)) => {
+            FetchResponse { session_id, responses: grouped(told), ..Default::default() }
+        }
+        Err(code) => refuse(code),
+    }
+}
+
+/// The partitions a request names, and those it forgets.
+fn named(request: &mut FetchRequest, by_id: bool) -> (Vec<Wanted>, Vec<Key>) {
+    let key = |name: String, id: Uuid| if by_id { TopicKey::Id(id) } else { TopicKey::Name(name.into()) };
+    let mut named = Vec::new();
+    for topic in std::mem::take(&mut request.topics) {
+        let topic_key = key(topic.topic, topic.topic_id);
+        named.extend(topic.partitions.iter().map(|partition| Wanted {
+            key: (topic_key.clone(), partition.partition),
+            position: partition.into(),
+            name: None,
+            known: Weak::new(),
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for topic in std::mem::take(&mut request.forgotten_topics_data) {
+        let topic_key = key(topic.topic, topic.topic_id);
+        forgotten.extend(topic.partitions.into_iter().map(|partition| (topic_key.clone(), partition)));
+    }
+    (named, forgotten)
+}
+
+/// Neighbours of one topic share an entry.
+fn grouped(told: Vec<(Wanted, PartitionData)>) -> Vec<FetchableTopicResponse> {
+    let mut groups: Vec<(TopicKey, Vec<PartitionData>)> = Vec::new();
+    for (wanted, data) in told {
+        match groups.last_mut() {
+            Some((topic, partitions)) if *topic == wanted.key.0 => partitions.push(data),
+            _ => groups.push((wanted.key.0, vec![data])),
+        }
+    }
+    let response = |(topic, partitions)| {
+        let (name, topic_id) = match topic {
+            TopicKey::Name(name) => (name.to_string(), Uuid::nil()),
+            TopicKey::Id(id) => (String::new(), id),
+        };
+        FetchableTopicResponse { topic: name, topic_id, partitions }
+    };
+    groups.into_iter().map(response).collect()
+}
+
+fn plan(broker: &Broker, wanted: Vec<Wanted>, request: &FetchRequest, follower: bool) -> Plan {
+    // There are no other replicas, so nobody who says to be one is.
+    let look_up = |wanted: &Wanted| match follower {
+        true => Err(ErrorCode::NotLeaderOrFollower),
+        false => find(broker, wanted),
+    };
+    let most = broker.server.number("fetch.max.bytes");
+    let max_bytes = i64::from(request.max_bytes).clamp(0, most) as usize;
+    Plan {
+        found: wanted.iter().map(look_up).collect(),
+        wanted,
+        read_committed: request.isolation_level == READ_COMMITTED,
+        max_bytes,
+        // More than a response may hold never comes.
+        min_bytes: (request.min_bytes.max(0) as usize).min(max_bytes),
+    }
+}
+
+fn find(broker: &Broker, wanted: &Wanted) -> Found {
+    if let Some(known) = wanted.known.upgrade().filter(|partition| !partition.is_deleted()) {
+        return Ok(known);
+    }
+    let (topic, missing) = match &wanted.key.0 {
+        TopicKey::Name(name) => (broker.catalog.topic(name), ErrorCode::UnknownTopicOrPartition),
+        TopicKey::Id(id) => (broker.catalog.topic_by_id(id), gone(broker, wanted)),
+    };
+    super::find(topic.as_ref(), wanted.key.1, missing)
+}
+
+/// Why there is no topic with an id: it never was one, it was deleted, or another has its name now.
+fn gone(broker: &Broker, wanted: &Wanted) -> ErrorCode {
+    match &wanted.name {
+        None => ErrorCode::UnknownTopicId,
+        Some(name) if broker.catalog.topic(name).is_some() => ErrorCode::InconsistentTopicId,
+        Some(_) => ErrorCode::UnknownTopicOrPartition,
+    }
+}
+
+/// Reads until the least number of bytes is there, an error is, or the time is over.
+async fn wait_and_read(c: &Connection, plan: &Plan, max_wait_ms: i32) -> Vec<PartitionData> {
+    let wait = Duration::from_millis(max_wait_ms.max(0) as u64).min(WAIT_MAX);
     let deadline = Instant::now() + wait;
     let stop = c.broker.tasks.token();
-    let plan = plan(c, request, version);
     let more = Arc::new(Notify::new());
     let mut registered = false;
+    let mut pass = read_all(plan);
     loop {
-        let pass = read_all(&plan);
-        if pass.bytes >= plan.min_bytes || pass.urgent || Instant::now() >= deadline || plan.topics.is_empty()
+        if pass.bytes >= plan.min_bytes || pass.urgent || Instant::now() >= deadline || plan.wanted.is_empty()
         {
-            count(c, &plan, &pass.response);
-            return pass.response;
+            return pass.answers;
         }
         if !registered {
             // Looked at once more after registering, so that nothing which came meanwhile is missed.
             plan.partitions().for_each(|partition| partition.wait(&more));
             registered = true;
+            pass = read_all(plan);
             continue;
         }
         tokio::select! {
             () = more.notified() => {}
             () = tokio::time::sleep_until(deadline) => {}
-            () = stop.cancelled() => {
-                count(c, &plan, &pass.response);
-                return pass.response;
-            }
+            () = stop.cancelled() => return pass.answers,
         }
         registered = false;
+        // Read again only when there may be enough: a slow trickle costs a sum, not a read of all that came so far.
+        let grown = plan.log_bytes().saturating_sub(pass.log_bytes) as usize;
+        let deleted = plan.partitions().any(|partition| partition.is_deleted());
+        if deleted || pass.bytes + grown >= plan.min_bytes || Instant::now() >= deadline {
+            pass = read_all(plan);
+        }
     }
 }
 
 /// Tells the metrics what goes out.
-fn count(c: &Connection, plan: &Plan, response: &FetchResponse) {
-    let answered = response.responses.iter().flat_map(|topic| &topic.partitions);
-    let found = plan.topics.iter().flat_map(|(_, found)| found);
-    for (found, data) in found.zip(answered) {
-        c.broker.metrics.told_error(ApiKey::Fetch, data.error_code);
+fn count(broker: &Broker, plan: &Plan, answers: &[PartitionData]) {
+    for (found, data) in plan.found.iter().zip(answers) {
+        broker.metrics.told_error(ApiKey::Fetch, data.error_code);
         let Ok(partition) = found else { continue };
         match data.error_code {
-            0 => {
-                c.broker.metrics.fetched(&partition.topic, data.records.as_ref().map_or(0, Bytes::len) as u64)
-            }
-            _ => c.broker.metrics.failed_fetch(&partition.topic),
+            0 => broker.metrics.fetched(&partition.topic, data.records.as_ref().map_or(0, Bytes::len) as u64),
+            _ => broker.metrics.failed_fetch(&partition.topic),
         }
-    }
-}
-
-fn plan(c: &Connection, request: FetchRequest, version: i16) -> Plan {
-    let most = c.broker.server.number("fetch.max.bytes");
-    let look_up = |topic: &FetchTopic| {
-        let (found, missing) = match version >= 13 {
-            true => (c.broker.catalog.topic_by_id(&topic.topic_id), ErrorCode::UnknownTopicId),
-            false => (c.broker.catalog.topic(&topic.topic), ErrorCode::UnknownTopicOrPartition),
-        };
-        topic.partitions.iter().map(|p| find(found.as_ref(), p.partition, missing)).collect()
-    };
-    let topics = request.topics.into_iter().map(|topic| {
-        let found = look_up(&topic);
-        (topic, found)
-    });
-    Plan {
-        topics: topics.collect(),
-        max_bytes: i64::from(request.max_bytes).clamp(0, most) as usize,
-        min_bytes: request.min_bytes.max(0) as usize,
     }
 }
 
 impl Plan {
     fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
-        self.topics.iter().flat_map(|(_, found)| found.iter().flatten())
+        self.found.iter().flatten()
+    }
+
+    fn log_bytes(&self) -> u64 {
+        // Only a fetch that waits for several batches needs to know.
+        if self.min_bytes <= 1 {
+            0
+        } else {
+            self.partitions().map(|partition| partition.log().log().bytes()).sum()
+        }
     }
 }
 
 fn read_all(plan: &Plan) -> Pass {
-    let mut pass = Pass { response: FetchResponse::default(), bytes: 0, urgent: false };
-    for (topic, found) in &plan.topics {
-        let mut partitions = Vec::with_capacity(found.len());
-        for (wanted, found) in topic.partitions.iter().zip(found) {
-            let budget = plan.max_bytes.saturating_sub(pass.bytes);
-            let data = read(wanted, found, budget, pass.bytes == 0);
-            pass.bytes += data.records.as_ref().map_or(0, Bytes::len);
-            pass.urgent |= data.error_code != 0 || data.diverging_epoch.end_offset >= 0;
-            partitions.push(data);
-        }
-        let response =
-            FetchableTopicResponse { topic: topic.topic.clone(), topic_id: topic.topic_id, partitions };
-        pass.response.responses.push(response);
+    let log_bytes = plan.log_bytes();
+    let mut pass =
+        Pass { answers: Vec::with_capacity(plan.wanted.len()), bytes: 0, log_bytes, urgent: false };
+    for (wanted, found) in plan.wanted.iter().zip(&plan.found) {
+        let budget = plan.max_bytes.saturating_sub(pass.bytes);
+        let data = read(wanted, found, plan.read_committed, budget, pass.bytes == 0);
+        pass.bytes += data.records.as_ref().map_or(0, Bytes::len);
+        pass.urgent |= data.error_code != 0 || data.diverging_epoch.end_offset >= 0;
+        pass.answers.push(data);
     }
     pass
 }
 
 /// Reads one partition. `first`: nothing was read yet, so that a batch larger than every limit still gets through.
-fn read(
-    wanted: &FetchPartition,
-    found: &Result<Arc<Partition>, ErrorCode>,
-    budget: usize,
-    first: bool,
-) -> PartitionData {
+fn read(wanted: &Wanted, found: &Found, read_committed: bool, budget: usize, first: bool) -> PartitionData {
     let mut data = PartitionData {
-        partition_index: wanted.partition,
+        partition_index: wanted.key.1,
         high_watermark: -1,
+        aborted_transactions: read_committed.then(Vec::new),
         records: Some(Bytes::new()),
         ..Default::default()
     };
@@ -163,26 +259,32 @@ fn read(
         Ok(partition) => partition,
         Err(code) => return refused(data, *code),
     };
-    if let Err(code) = check_epoch(partition, wanted.current_leader_epoch) {
+    let position = &wanted.position;
+    if let Err(code) = check_epoch(partition, position.leader_epoch) {
         return refused(data, code);
     }
+    let from = Offset(position.offset);
+    let diverging = match diverges(partition, position.last_fetched_epoch, from) {
+        Ok(diverging) => diverging,
+        Err(code) => return refused(data, code),
+    };
     let high_watermark = partition.high_watermark();
     data.high_watermark = high_watermark.get();
     data.last_stable_offset = high_watermark.get();
     data.log_start_offset = partition.log_start().get();
-    let from = Offset(wanted.fetch_offset);
-    if let Some(diverging) = diverges(partition, wanted.last_fetched_epoch, from) {
+    if let Some(diverging) = diverging {
         data.diverging_epoch = diverging;
         return data;
     }
     if from > high_watermark {
         // Beyond what is visible, yet in the log: it will be visible soon. Beyond the log: it never was.
-        let code =
-            if from > partition.log().log().end() { ErrorCode::OffsetOutOfRange } else { return data };
-        return refused(data, code);
+        return match from > partition.log().log().end() {
+            true => refused(data, ErrorCode::OffsetOutOfRange),
+            false => data,
+        };
     }
-    let max_bytes = (wanted.partition_max_bytes.max(0) as usize).min(budget);
-    match partition.log().log().read(from, high_watermark, max_bytes, first && budget > 0) {
+    let max_bytes = (position.max_bytes.max(0) as usize).min(budget);
+    match partition.log().log().read(from, high_watermark, max_bytes, first) {
         Ok(chunk) => data.records = Some(chunk.bytes),
         Err(Error::OutOfRange { .. }) => return refused(data, ErrorCode::OffsetOutOfRange),
         Err(error) => {
@@ -193,16 +295,26 @@ fn read(
     data
 }
 
+/// Who is refused is told nothing else.
 fn refused(data: PartitionData, code: ErrorCode) -> PartitionData {
-    PartitionData { error_code: code.code(), ..data }
+    PartitionData {
+        error_code: code.code(),
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+        ..data
+    }
 }
 
 /// Where the log of a reader that last read in `epoch` parts from this one (KIP-595).
-fn diverges(partition: &Partition, epoch: i32, from: Offset) -> Option<EpochEndOffset> {
+fn diverges(partition: &Partition, epoch: i32, from: Offset) -> Result<Option<EpochEndOffset>, ErrorCode> {
     if epoch < 0 {
-        return None;
+        return Ok(None);
     }
     let end = partition.log().epoch_end(epoch, partition.log().log().end());
+    if end.epoch < 0 || end.end.get() < 0 {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
     let parted = end.epoch < epoch || end.end < from;
-    parted.then_some(EpochEndOffset { epoch: end.epoch, end_offset: end.end.get() })
+    Ok(parted.then_some(EpochEndOffset { epoch: end.epoch, end_offset: end.end.get() }))
 }

@@ -3,6 +3,7 @@
 mod cluster;
 mod configs;
 mod fetch;
+mod fetch_sessions;
 mod groups;
 mod list_offsets;
 mod metadata;
@@ -47,6 +48,7 @@ pub(crate) struct Broker {
     pub metrics: Metrics,
     advertised: Vec<Option<(String, u16)>>,
     producer_ids: ProducerIds,
+    sessions: fetch_sessions::Sessions,
 }
 
 impl Broker {
@@ -60,6 +62,10 @@ impl Broker {
     ) -> Arc<Self> {
         Arc::new(Self {
             groups: Groups::new(&server),
+            sessions: fetch_sessions::Sessions::new(
+                server.number("max.incremental.fetch.session.cache.slots") as usize,
+                server.number("min.incremental.fetch.session.eviction.ms"),
+            ),
             catalog,
             server,
             cluster_id,

@@ -1,4 +1,5 @@
 //! A broker for a test, a raw client, and topics read back from directories.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
@@ -11,6 +12,13 @@ use base::task::Tasks;
 use broker::{Handle, Options, Service};
 use bytes::Bytes;
 use kafka_wire::frame;
+use kafka_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_wire::messages::{
+    CreateTopicsRequest, CreateTopicsResponse, FetchRequest, ProduceRequest, ProduceResponse,
+};
+use kafka_wire::record::{Builder, Producer};
 use kafka_wire::{ErrorCode, Message};
 use store_api::{Op, Store, Txn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -96,6 +104,57 @@ impl Raw {
 #[track_caller]
 pub fn code(error_code: i16) -> ErrorCode {
     ErrorCode::from_i16(error_code).expect("a known code")
+}
+
+/// A batch of small records, stamped now.
+pub fn batch(count: i32, producer: Option<Producer>) -> Bytes {
+    let mut builder = Builder::new();
+    if let Some(producer) = producer {
+        builder = builder.producer(producer);
+    }
+    let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    for n in 0..count {
+        builder.append(now_ms + i64::from(n), Some(b"k"), Some(b"value"));
+    }
+    builder.build().unwrap()
+}
+
+pub fn produce(topic: &str, acks: i16, records: Bytes) -> ProduceRequest {
+    let data = PartitionProduceData { index: 0, records: Some(records) };
+    let topic = TopicProduceData { name: topic.into(), partition_data: vec![data], ..Default::default() };
+    ProduceRequest { acks, timeout_ms: 1000, topic_data: vec![topic], ..Default::default() }
+}
+
+/// Makes a topic of one partition.
+pub async fn create(raw: &mut Raw, name: &str, configs: &[(&str, &str)]) -> ErrorCode {
+    let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+        name: name.to_string(),
+        value: Some(value.to_string()),
+    };
+    let topic = CreatableTopic {
+        name: name.into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        configs: configs.iter().map(config).collect(),
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+    let response: CreateTopicsResponse = raw.call(7, &request).await;
+    code(response.topics[0].error_code)
+}
+
+/// Produces and gives error, base offset.
+pub async fn append(raw: &mut Raw, topic: &str, records: Bytes) -> (ErrorCode, i64) {
+    let response: ProduceResponse = raw.call(9, &produce(topic, -1, records)).await;
+    let partition = &response.responses[0].partition_responses[0];
+    (code(partition.error_code), partition.base_offset)
+}
+
+pub fn fetch(topic: &str, offset: i64, max_wait_ms: i32, min_bytes: i32) -> FetchRequest {
+    let partition =
+        FetchPartition { fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
+    let topic = FetchTopic { topic: topic.into(), partitions: vec![partition], ..Default::default() };
+    FetchRequest { max_wait_ms, min_bytes, max_bytes: 1 << 20, topics: vec![topic], ..Default::default() }
 }
 
 /// Puts the topics found on disk into a store, for brokers whose store was in memory.

@@ -1,0 +1,8 @@
+//! Key by key, what the broker answers: each error code and edge has its request here.
+
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod fetching;
