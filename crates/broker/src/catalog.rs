@@ -269,6 +269,8 @@ impl Catalog {
         PartitionOptions {
             segment_bytes: settings.segment_bytes.max(1) as u64,
             segment_ms: settings.segment_ms,
+            segment_jitter_ms: settings.segment_jitter_ms,
+            index_bytes_max: settings.index_bytes_max.max(8) as u64,
             producer_expiration_ms: self.server.number("producer.id.expiration.ms"),
         }
     }

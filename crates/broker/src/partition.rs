@@ -65,6 +65,11 @@ impl Partition {
         Offset(self.high_watermark.load(Ordering::Acquire))
     }
 
+    /// Readers of committed records see what lies below.
+    pub(crate) fn last_stable_offset(&self) -> Offset {
+        self.log.last_stable_offset(self.high_watermark())
+    }
+
     pub(crate) fn log_start(&self) -> Offset {
         self.log.log().start()
     }

@@ -16,6 +16,10 @@ use crate::{Frame, Offset};
 
 /// Kafka's default `index.interval.bytes`.
 pub const INDEX_INTERVAL_BYTES: u64 = 4096;
+/// Bytes of an entry of the offset index.
+pub const OFFSET_ENTRY_BYTES: u64 = 8;
+/// Bytes of an entry of the time index.
+pub const TIME_ENTRY_BYTES: u64 = 12;
 
 /// The largest timestamp seen in a segment and the last offset of the batch that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,36 @@ pub struct Index {
     times: Vec<(i64, u32)>,
     bytes_since_entry: u64,
     max: Option<MaxTimestamp>,
+    /// How many entries of both the files hold already.
+    saved: (usize, usize),
+}
+
+/// Entries that the files do not hold yet.
+#[derive(Debug)]
+pub(crate) struct Unsaved {
+    at: (usize, usize),
+    offsets: Vec<(u32, u32)>,
+    times: Vec<(i64, u32)>,
+}
+
+impl Unsaved {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.offsets.is_empty() && self.times.is_empty()
+    }
+
+    /// Adds them to the files, durably.
+    pub(crate) fn write(&self, disk: &dyn Disk, dir: &Path, base: Offset) -> io::Result<()> {
+        for (extension, at, bytes) in [
+            ("index", self.at.0 as u64 * OFFSET_ENTRY_BYTES, offset_bytes(&self.offsets)),
+            ("timeindex", self.at.1 as u64 * TIME_ENTRY_BYTES, time_bytes(&self.times)),
+        ] {
+            let file = disk.open(&file_name(dir, base, extension), true)?;
+            file.set_len(at)?;
+            file.write_all_at(&bytes, at)?;
+            file.sync_data()?;
+        }
+        Ok(())
+    }
 }
 
 impl Index {
@@ -69,6 +103,45 @@ impl Index {
         self.offsets.last().map_or(0, |&(_, position)| u64::from(position))
     }
 
+    /// Bytes of the offset index.
+    #[must_use]
+    pub fn offset_bytes(&self) -> u64 {
+        self.offsets.len() as u64 * OFFSET_ENTRY_BYTES
+    }
+
+    /// Forgets entries for what lies at `from` or later; the largest timestamp is that of the last entry then.
+    pub(crate) fn truncate(&mut self, base: Offset, from: Offset) {
+        let relative = from.get() - base.get();
+        let before = (self.offsets.len(), self.times.len());
+        self.offsets.retain(|&(offset, _)| i64::from(offset) < relative);
+        self.times.retain(|&(_, offset)| i64::from(offset) < relative);
+        if before != (self.offsets.len(), self.times.len()) {
+            self.max = self.last_time(base);
+            self.saved = (self.saved.0.min(self.offsets.len()), self.saved.1.min(self.times.len()));
+        }
+    }
+
+    fn last_time(&self, base: Offset) -> Option<MaxTimestamp> {
+        let &(timestamp_ms, offset) = self.times.last()?;
+        Some(MaxTimestamp { timestamp_ms, offset: base.plus(i64::from(offset)) })
+    }
+
+    /// Entries below `upto` that the files do not hold.
+    pub(crate) fn unsaved(&self, base: Offset, upto: Offset) -> Unsaved {
+        let relative = upto.get() - base.get();
+        let below = |offset: u32| i64::from(offset) < relative;
+        Unsaved {
+            at: self.saved,
+            offsets: self.offsets[self.saved.0..].iter().copied().take_while(|e| below(e.0)).collect(),
+            times: self.times[self.saved.1..].iter().copied().take_while(|e| below(e.1)).collect(),
+        }
+    }
+
+    /// Notes that these are in the files.
+    pub(crate) fn note_saved(&mut self, written: &Unsaved) {
+        self.saved = (written.at.0 + written.offsets.len(), written.at.1 + written.times.len());
+    }
+
     /// From which offset on to walk to find the first record not older than `timestamp_ms`.
     #[must_use]
     pub fn offset_for_time(&self, base: Offset, timestamp_ms: i64) -> Offset {
@@ -88,19 +161,27 @@ impl Index {
     /// The disk's.
     pub fn write(&mut self, disk: &dyn Disk, dir: &Path, base: Offset) -> io::Result<()> {
         self.note_time(base);
-        let mut bytes = Vec::with_capacity(self.offsets.len() * 8);
-        for (offset, position) in &self.offsets {
-            bytes.extend_from_slice(&offset.to_be_bytes());
-            bytes.extend_from_slice(&position.to_be_bytes());
-        }
-        replace(disk, &file_name(dir, base, "index"), &bytes)?;
-        bytes.clear();
-        for (time, offset) in &self.times {
-            bytes.extend_from_slice(&time.to_be_bytes());
-            bytes.extend_from_slice(&offset.to_be_bytes());
-        }
-        replace(disk, &file_name(dir, base, "timeindex"), &bytes)
+        replace(disk, &file_name(dir, base, "index"), &offset_bytes(&self.offsets))?;
+        replace(disk, &file_name(dir, base, "timeindex"), &time_bytes(&self.times))
     }
+}
+
+fn offset_bytes(entries: &[(u32, u32)]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(entries.len() * OFFSET_ENTRY_BYTES as usize);
+    for (offset, position) in entries {
+        bytes.extend_from_slice(&offset.to_be_bytes());
+        bytes.extend_from_slice(&position.to_be_bytes());
+    }
+    bytes
+}
+
+fn time_bytes(entries: &[(i64, u32)]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(entries.len() * TIME_ENTRY_BYTES as usize);
+    for (time, offset) in entries {
+        bytes.extend_from_slice(&time.to_be_bytes());
+        bytes.extend_from_slice(&offset.to_be_bytes());
+    }
+    bytes
 }
 
 fn relative(base: Offset, offset: Offset) -> u32 {
@@ -168,11 +249,10 @@ impl IndexFiles<'_> {
         if !sorted || !inside || times.is_empty() {
             return Index::default();
         }
-        let max = times.last().map(|&(timestamp_ms, offset)| MaxTimestamp {
-            timestamp_ms,
-            offset: self.base.plus(i64::from(offset)),
-        });
-        Index { offsets, times, bytes_since_entry: 0, max }
+        let mut index = Index { offsets, times, ..Index::default() };
+        index.max = index.last_time(self.base);
+        index.saved = (index.offsets.len(), index.times.len());
+        index
     }
 
     /// The last entry of a sorted file for which `before` holds.

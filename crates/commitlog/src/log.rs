@@ -15,8 +15,12 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use crate::index::{Index, IndexFiles, MaxTimestamp, file_name};
-use crate::scan::{Start, Visit, scan};
+use crate::scan::{Start, scan};
 use crate::{Error, Flush, Frame, Framing, Offset, Parsed, Result};
+
+mod opening;
+
+use opening::Opening;
 
 /// Bytes read beyond what was asked, so that the walk from an index entry to the wanted frame needs no second read.
 const READ_SLACK_BYTES: u64 = 2 * crate::index::INDEX_INTERVAL_BYTES;
@@ -58,6 +62,17 @@ pub struct Appended {
     pub rolled: bool,
     /// First offset of the active segment.
     pub segment: Offset,
+}
+
+/// The segment that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveSegment {
+    pub base: Offset,
+    pub bytes: u64,
+    /// Timestamp of its first frame; None without frames.
+    pub first_timestamp_ms: Option<i64>,
+    /// Bytes of its offset index.
+    pub index_bytes: u64,
 }
 
 /// Whole frames that a read returns; empty when there is nothing between the offset asked for and the bound.
@@ -146,13 +161,7 @@ impl<F: Framing> Log<F> {
         if !disk.exists(dir) {
             disk.create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         }
-        let mut opening = Opening::<F> {
-            disk: &*disk,
-            dir,
-            recovery: Recovery::default(),
-            sealed: Vec::new(),
-            framing: PhantomData,
-        };
+        let mut opening = Opening::<F>::new(&*disk, dir);
         let (active, end, created) = opening.run(from, start, &mut |frame, _, bytes| visit(frame, bytes))?;
         let (sealed, recovery) = (opening.sealed, opening.recovery);
         let end = end.max(start);
@@ -163,6 +172,7 @@ impl<F: Framing> Log<F> {
             OpenFrom::Clean => end,
             OpenFrom::RecoveryPoint(point) => point.clamp(first, end),
         };
+        let unindexed = sealed.iter().any(|s| s.index.is_some());
         let allocated = active.file.len().map_err(|e| Error::io(dir, e))?;
         let log = Self {
             dir: dir.to_path_buf(),
@@ -174,7 +184,7 @@ impl<F: Framing> Log<F> {
             flushed: AtomicI64::new(flushed.get()),
             bytes: AtomicU64::new(bytes),
             stale_index: AtomicBool::new(from != OpenFrom::Clean),
-            dir_dirty: AtomicBool::new(created),
+            dir_dirty: AtomicBool::new(created || unindexed),
             fenced: AtomicBool::new(false),
             framing: PhantomData,
             disk,
@@ -207,11 +217,32 @@ impl<F: Framing> Log<F> {
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
-    /// Bytes of the active segment and the timestamp of its first frame.
+    /// The active segment.
     #[must_use]
-    pub fn active(&self) -> (u64, Option<i64>) {
+    pub fn active(&self) -> ActiveSegment {
         let inner = self.inner.read();
-        (inner.active.position, inner.active.first_timestamp_ms)
+        let active = &inner.active;
+        ActiveSegment {
+            base: active.base,
+            bytes: active.position,
+            first_timestamp_ms: active.first_timestamp_ms,
+            index_bytes: active.index.offset_bytes(),
+        }
+    }
+    /// Base of the segment that holds `offset`, or would.
+    #[must_use]
+    pub fn segment_of(&self, offset: Offset) -> Offset {
+        let inner = self.inner.read();
+        if offset >= inner.active.base || inner.sealed.is_empty() {
+            return inner.active.base;
+        }
+        inner.sealed[inner.sealed.partition_point(|s| s.base <= offset).saturating_sub(1)].base
+    }
+    /// Base of the first segment.
+    #[must_use]
+    pub fn first_segment(&self) -> Offset {
+        let inner = self.inner.read();
+        inner.sealed.first().map_or(inner.active.base, |s| s.base)
     }
     /// Base offsets and sizes of all segments, the active one last.
     #[must_use]
@@ -458,6 +489,31 @@ impl<F: Framing> Log<F> {
         (dirty.map(|(s, _)| (s.base, s.index.clone())).collect(), inner.active.file.clone())
     }
 
+    /// Writes and syncs the entries of the active segment's indexes that cover what is durable, so that a restart need not
+    /// walk the segment from its beginning. Only what is new since the last time is written. Blocks.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn save_active_index(&self) -> Result<()> {
+        if !F::INDEXED {
+            return Ok(());
+        }
+        let _flushing = self.flushing.lock();
+        let (base, fresh) = {
+            let inner = self.inner.read();
+            (inner.active.base, inner.active.index.unsaved(inner.active.base, self.flushed()))
+        };
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        fresh.write(&*self.disk, &self.dir, base).map_err(|e| Error::io(&self.dir, e))?;
+        let mut inner = self.inner.write();
+        if inner.active.base == base {
+            inner.active.index.note_saved(&fresh);
+        }
+        Ok(())
+    }
+
     fn write_sealed_index(&self, base: Offset, index: Option<Arc<Mutex<Index>>>) -> Result<()> {
         let Some(index) = index else { return Ok(()) };
         if F::INDEXED {
@@ -497,6 +553,7 @@ impl<F: Framing> Log<F> {
         let (base, bytes) = *segments.last().expect("one segment stays");
         let file = open_segment::<F>(&*self.disk, &self.dir, base, false)?;
         let cut = Cut::<F>::find(&self.path(base), &*file, base, bytes, to)?;
+        self.drop_index_files(base)?;
         file.set_len(cut.position).map_err(|e| Error::io(&self.dir, e))?;
         writer.allocated = cut.position;
         self.become_cut(base, file.clone(), cut, to);
@@ -505,6 +562,18 @@ impl<F: Framing> Log<F> {
         durable
             .inspect_err(|_| self.fenced.store(true, Ordering::Release))
             .map_err(|e| Error::io(&self.dir, e))
+    }
+
+    /// Index files must not outlive the frames they tell of: a restart would believe them.
+    fn drop_index_files(&self, base: Offset) -> Result<()> {
+        let mut dropped = false;
+        for path in ["index", "timeindex"].map(|e| file_name(&self.dir, base, e)) {
+            if F::INDEXED && self.disk.exists(&path) {
+                self.disk.remove_file(&path).map_err(|e| Error::io(&path, e))?;
+                dropped = true;
+            }
+        }
+        if dropped { self.disk.sync_dir(&self.dir).map_err(|e| Error::io(&self.dir, e)) } else { Ok(()) }
     }
 
     fn become_cut(&self, base: Offset, file: Arc<dyn DiskFile>, cut: Cut<F>, to: Offset) {
@@ -794,137 +863,6 @@ impl<F: Framing> Cut<F> {
             }
         })?;
         Ok(cut)
-    }
-}
-
-/// The timestamp of a segment's first frame.
-fn first_timestamp<F: Framing>(file: &dyn DiskFile, end: u64) -> Option<i64> {
-    let mut header = vec![0; F::HEADER_BYTES];
-    if end == 0 || file.read_exact_at(&mut header, 0).is_err() {
-        return None;
-    }
-    match F::parse(&header) {
-        Parsed::Frame(frame) => Some(frame.max_timestamp_ms),
-        _ => None,
-    }
-}
-
-/// The state of opening a log.
-struct Opening<'a, F> {
-    disk: &'a dyn Disk,
-    dir: &'a Path,
-    recovery: Recovery,
-    sealed: Vec<Sealed>,
-    framing: PhantomData<F>,
-}
-
-impl<F: Framing> Opening<'_, F> {
-    /// Returns the active segment, the end, and whether a file was made.
-    fn run(&mut self, from: OpenFrom, start: Offset, visit: Visit<'_>) -> Result<(Active, Offset, bool)> {
-        let bases = self.bases()?;
-        let Some((&last, _)) = bases.split_last() else {
-            let file = open_segment::<F>(self.disk, self.dir, start, true)?;
-            let active =
-                Active { base: start, file, position: 0, index: Index::default(), first_timestamp_ms: None };
-            return Ok((active, start, true));
-        };
-        for (n, &base) in bases.iter().enumerate() {
-            let end = bases.get(n + 1).copied();
-            let trusted = match from {
-                OpenFrom::Clean => true,
-                OpenFrom::RecoveryPoint(point) => end.is_some_and(|end| end <= point),
-            };
-            if trusted && base != last {
-                self.trust(base)?;
-                continue;
-            }
-            let (active, end, torn) = self.scan_segment(base, !trusted, visit)?;
-            if base == last || torn {
-                self.drop_after(&bases[n + 1..])?;
-                return Ok((active, end, false));
-            }
-            self.seal(active);
-        }
-        unreachable!("the last segment always returns")
-    }
-
-    /// Base offsets of the segments, ascending.
-    fn bases(&self) -> Result<Vec<Offset>> {
-        let names = self.disk.list(self.dir).map_err(|e| Error::io(self.dir, e))?;
-        let stems = names.iter().filter_map(|name| name.strip_suffix(F::EXTENSION)?.strip_suffix('.'));
-        let mut bases: Vec<_> =
-            stems.filter(|s| s.len() == 20).filter_map(|s| s.parse().ok()).map(Offset).collect();
-        bases.sort_unstable();
-        Ok(bases)
-    }
-
-    fn trust(&mut self, base: Offset) -> Result<()> {
-        let file = open_segment::<F>(self.disk, self.dir, base, false)?;
-        let bytes = file.len().map_err(|e| Error::io(self.dir, e))?;
-        self.sealed.push(Sealed { base, bytes, index: None });
-        Ok(())
-    }
-
-    fn seal(&mut self, active: Active) {
-        let index = Some(Arc::new(Mutex::new(active.index)));
-        self.sealed.push(Sealed { base: active.base, bytes: active.position, index });
-    }
-
-    /// Finds a segment's end, cuts what is torn, and returns it as active with the end and whether it was torn.
-    fn scan_segment(
-        &mut self,
-        base: Offset,
-        verify: bool,
-        visit: Visit<'_>,
-    ) -> Result<(Active, Offset, bool)> {
-        let path = file_name(self.dir, base, F::EXTENSION);
-        let file = open_segment::<F>(self.disk, self.dir, base, false)?;
-        let len = file.len().map_err(|e| Error::io(&path, e))?;
-        let scanned = if verify {
-            scan::<F>(&path, &*file, Start::verified(base, len), visit)?
-        } else {
-            let index = if F::INDEXED { self.files(base).load(len) } else { Index::default() };
-            let scanned = scan::<F>(&path, &*file, Start::trusted(base, len, index), &mut |_, _, _| {})?;
-            if scanned.torn {
-                // It was not closed properly after all.
-                return self.scan_segment(base, true, visit);
-            }
-            scanned
-        };
-        if verify {
-            self.recovery.verified_bytes += scanned.end;
-        }
-        if scanned.torn {
-            self.recovery.cut_bytes += len - scanned.end;
-        }
-        // Zero fill goes too: a crash may have kept a later frame behind a lost one, which must not come back when the
-        // gap is written again.
-        if len > scanned.end {
-            file.set_len(scanned.end).and_then(|()| file.sync_all()).map_err(|e| Error::io(&path, e))?;
-        }
-        let first_timestamp_ms = first_timestamp::<F>(&*file, scanned.end);
-        let end = scanned.next.unwrap_or(base);
-        let active = Active { base, file, position: scanned.end, index: scanned.index, first_timestamp_ms };
-        Ok((active, end, scanned.torn))
-    }
-
-    fn files(&self, base: Offset) -> IndexFiles<'_> {
-        IndexFiles { disk: self.disk, dir: self.dir, base }
-    }
-
-    /// Removes segments that follow a torn one: nothing after a hole may be served.
-    fn drop_after(&mut self, bases: &[Offset]) -> Result<()> {
-        for &base in bases {
-            for extension in [F::EXTENSION, "index", "timeindex", "txnindex"] {
-                let path = file_name(self.dir, base, extension);
-                if self.disk.exists(&path) {
-                    let len = self.disk.open(&path, false).and_then(|f| f.len());
-                    self.recovery.cut_bytes += len.map_err(|e| Error::io(&path, e))?;
-                    self.disk.remove_file(&path).map_err(|e| Error::io(&path, e))?;
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -19,8 +19,8 @@ pub(crate) struct Start {
     pub position: u64,
     /// Bytes of the file to look at.
     pub len: u64,
-    /// Whether checksums are verified, or the headers suffice.
-    pub verify: bool,
+    /// Frames that end here or later have their checksums verified; headers suffice for the rest, or for all.
+    pub verify_from: Option<Offset>,
     /// What is known of the frames before `position`.
     pub index: Index,
 }
@@ -28,12 +28,12 @@ pub(crate) struct Start {
 impl Start {
     /// Every frame from the beginning, with its checksum.
     pub(crate) fn verified(base: Offset, len: u64) -> Self {
-        Self { base, position: 0, len, verify: true, index: Index::default() }
+        Self { base, position: 0, len, verify_from: Some(Offset(0)), index: Index::default() }
     }
 
     /// Headers only, from the last entry of the index on.
     pub(crate) fn trusted(base: Offset, len: u64, index: Index) -> Self {
-        Self { base, position: index.last_position(), len, verify: false, index }
+        Self { base, position: index.last_position(), len, verify_from: None, index }
     }
 }
 
@@ -46,10 +46,12 @@ pub(crate) struct Scanned {
     pub next: Option<Offset>,
     /// Whether bytes that are no frame follow (zero fill does not count).
     pub torn: bool,
+    /// Bytes whose checksums were verified.
+    pub verified: u64,
     pub index: Index,
 }
 
-/// Called for each good frame with its position and bytes (only the header when the scan does not verify).
+/// Called for each good frame with its position and bytes (only the header where the scan does not verify).
 pub(crate) type Visit<'a> = &'a mut dyn FnMut(&Frame, u64, &[u8]);
 
 /// Walks frames until the file ends, zero fill begins or a frame is bad.
@@ -60,7 +62,7 @@ pub(crate) fn scan<F: Framing>(
     visit: Visit<'_>,
 ) -> Result<Scanned> {
     let mut window = Window { path, file, len: start.len, at: 0, bytes: Vec::new() };
-    let mut found = Scanned { end: start.position, next: None, torn: false, index: start.index };
+    let mut found = Scanned { end: start.position, next: None, torn: false, verified: 0, index: start.index };
     loop {
         let Some(header) = window.get(found.end, F::HEADER_BYTES)? else {
             found.torn = found.end < start.len;
@@ -74,11 +76,12 @@ pub(crate) fn scan<F: Framing>(
                 break;
             }
         };
-        let wanted = if start.verify { frame.len } else { F::HEADER_BYTES };
+        let verify = start.verify_from.is_some_and(|from| frame.last >= from);
+        let wanted = if verify { frame.len } else { F::HEADER_BYTES };
         let whole = found.end + frame.len as u64 <= start.len;
         let grows = frame.first >= found.next.unwrap_or(start.base) && frame.last >= frame.first;
         let good = match window.get(found.end, wanted)? {
-            Some(bytes) if whole && grows && (!start.verify || F::verify(bytes)) => {
+            Some(bytes) if whole && grows && (!verify || F::verify(bytes)) => {
                 visit(&frame, found.end, bytes);
                 true
             }
@@ -90,6 +93,7 @@ pub(crate) fn scan<F: Framing>(
         }
         found.index.note(start.base, &frame, found.end);
         found.next = Some(frame.last.next());
+        found.verified += if verify { frame.len as u64 } else { 0 };
         found.end += frame.len as u64;
     }
     Ok(found)

@@ -270,7 +270,7 @@ fn read(wanted: &Wanted, found: &Found, read_committed: bool, budget: usize, fir
     };
     let high_watermark = partition.high_watermark();
     data.high_watermark = high_watermark.get();
-    data.last_stable_offset = high_watermark.get();
+    data.last_stable_offset = partition.last_stable_offset().get();
     data.log_start_offset = partition.log_start().get();
     if let Some(diverging) = diverging {
         data.diverging_epoch = diverging;

@@ -184,6 +184,10 @@ fn refusal(error: &AppendError) -> Refusal {
             ErrorCode::OutOfOrderSequenceNumber
         }
         AppendError::Producer(ProducerError::InvalidEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
+        AppendError::Producer(ProducerError::InvalidTxnState { .. }) => ErrorCode::InvalidTxnState,
+        AppendError::Producer(ProducerError::CoordinatorFenced { .. }) => {
+            ErrorCode::TransactionCoordinatorFenced
+        }
         AppendError::Log(_) => {
             tracing::warn!(%error, "append failed");
             ErrorCode::KafkaStorageError

@@ -85,6 +85,11 @@ impl BatchHeader {
     pub fn is_control(&self) -> bool {
         self.attributes & 32 != 0
     }
+    /// Whether the base timestamp is the time from which on tombstones and markers may go (KIP-534).
+    #[must_use]
+    pub fn has_delete_horizon(&self) -> bool {
+        self.attributes & 64 != 0
+    }
     /// Whether an idempotent or transactional producer wrote it.
     #[must_use]
     pub fn has_producer(&self) -> bool {
@@ -108,6 +113,44 @@ impl BatchHeader {
             last: self.last_offset(),
             max_timestamp_ms: self.max_timestamp_ms,
         }
+    }
+}
+
+/// What a control batch of the transaction coordinator says (EndTransactionMarker.java).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndTxnMarker {
+    /// Committed, else aborted.
+    pub commit: bool,
+    pub coordinator_epoch: i32,
+}
+
+impl EndTxnMarker {
+    /// The marker in a whole control batch; None when it is another control record (a leader change, a snapshot's head)
+    /// or no sound one.
+    #[must_use]
+    pub fn parse(batch: &[u8]) -> Option<Self> {
+        // A marker is two short numbers a key and two a value: it is never worth more than this.
+        const RECORD_BYTES_MAX: usize = 1024;
+        let (batch, _) = kafka_wire::record::Batch::split(batch).ok()?;
+        let mut records = batch.records(RECORD_BYTES_MAX).ok()?;
+        let record = records.next()?.ok()?;
+        let (key, value) = (record.key?, record.value?);
+        let kind = i16::from_be_bytes(key.get(2..4)?.try_into().ok()?);
+        let commit = match kind {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let coordinator_epoch = i32::from_be_bytes(value.get(2..6)?.try_into().ok()?);
+        Some(Self { commit, coordinator_epoch })
+    }
+
+    /// Key and value of the marker's record, as the coordinator writes them.
+    #[must_use]
+    pub fn record(&self) -> ([u8; 4], [u8; 6]) {
+        let mut value = [0; 6];
+        value[2..].copy_from_slice(&self.coordinator_epoch.to_be_bytes());
+        ([0, 0, 0, u8::from(self.commit)], value)
     }
 }
 

@@ -3,9 +3,10 @@
 //! ```text
 //! <log.dir>/meta.properties  .lock  .kafka_cleanshutdown
 //!          /recovery-point-offset-checkpoint  log-start-offset-checkpoint  replication-offset-checkpoint
-//!          /<topic>-<partition>/<20 digits>.{log,index,timeindex,snapshot}  leader-epoch-checkpoint  partition.metadata
+//!          /<topic>-<partition>/<20 digits>.{log,index,timeindex,txnindex,snapshot}  leader-epoch-checkpoint  partition.metadata
 //! ```
 
+mod aborted;
 mod batch;
 pub mod checkpoints;
 pub mod directory;
@@ -13,7 +14,8 @@ mod leader_epochs;
 mod partition;
 pub mod producers;
 
-pub use batch::{BATCH_HEADER_BYTES, BatchHeader, KafkaBatch};
+pub use aborted::AbortedTxn;
+pub use batch::{BATCH_HEADER_BYTES, BatchHeader, EndTxnMarker, KafkaBatch};
 pub use leader_epochs::{EpochEnd, EpochEntry, LeaderEpochs};
 pub use partition::{AppendError, AppendInfo, PartitionLog, PartitionOptions, Retention, headers};
-pub use producers::{ProducerError, Producers};
+pub use producers::{ActiveProducer, LastBatch, ProducerError, Producers};

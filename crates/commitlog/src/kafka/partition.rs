@@ -1,23 +1,32 @@
 //! One partition's log: batches, producers, leader epochs, retention.
 //!
 //! ```text
-//! append: [state lock] duplicate? sequence? ──▶ assign offset and epoch ──▶ Log::append ──▶ note producer
+//! append: [state lock] duplicate? sequence? ──▶ assign offset and epoch ──▶ Log::append ──▶ note producer, transaction
 //!                                      └ segment sealed: write <base>.snapshot of the producers before this batch
 //! open:   Log::open (verify the tail) ──▶ newest whole .snapshot not above the end ──▶ replay headers from there
+//! checkpoint (now and then, off the hot path): flush, indexes, a .snapshot ──▶ the recovery point moves up
 //! ```
+//! `restore` holds opening and checkpoints.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use base::disk::Disk;
 use parking_lot::Mutex;
 
 use crate::index::{MaxTimestamp, file_name};
+use crate::kafka::aborted::{self, AbortedTxns};
 use crate::kafka::{
-    BATCH_HEADER_BYTES, BatchHeader, EpochEnd, KafkaBatch, LeaderEpochs, ProducerError, Producers,
+    AbortedTxn, ActiveProducer, BATCH_HEADER_BYTES, BatchHeader, EndTxnMarker, EpochEnd, KafkaBatch,
+    LeaderEpochs, ProducerError, Producers,
 };
 use crate::{Chunk, Error, Flush, Log, LogOptions, Offset, OpenFrom, Recovery, Result};
+
+mod restore;
+#[cfg(test)]
+mod tests;
 
 /// Bytes read at a time when headers are replayed.
 const REPLAY_BYTES: usize = 1024 * 1024;
@@ -32,6 +41,10 @@ pub struct PartitionOptions {
     pub segment_bytes: u64,
     /// `segment.ms`: a batch this much newer than the segment's first begins a new one.
     pub segment_ms: i64,
+    /// `segment.jitter.ms`: a segment's `segment_ms` is shorter by a part of this, so that not all roll at once.
+    pub segment_jitter_ms: i64,
+    /// `segment.index.bytes`: a full index begins a new segment.
+    pub index_bytes_max: u64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
 }
@@ -77,6 +90,7 @@ struct State {
     options: PartitionOptions,
     producers: Producers,
     epochs: LeaderEpochs,
+    aborted: AbortedTxns,
     last_snapshot: Offset,
 }
 
@@ -86,98 +100,15 @@ pub struct PartitionLog {
     disk: Arc<dyn Disk>,
     log: Log<KafkaBatch>,
     state: Mutex<State>,
+    /// Whether transactions hold the last stable offset back; readers look at it before they take the lock.
+    unstable: AtomicBool,
+    /// Where a restart begins to verify: everything below is durable, indexes and producers included.
+    recovery_point: AtomicI64,
+    /// One checkpoint at a time; the offset of the last one's snapshot.
+    checkpointing: Mutex<Offset>,
 }
 
 impl PartitionLog {
-    /// Opens or makes the partition in `dir`. `start` is the checkpointed log start offset. After an unclean stop a new
-    /// leader epoch begins, so that consumers which saw lost records notice (KIP-320).
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        options: PartitionOptions,
-        from: OpenFrom,
-        start: Offset,
-    ) -> Result<(Self, Recovery)> {
-        let known = disk.exists(dir);
-        let layout = options.layout();
-        let (log, recovery) =
-            Log::<KafkaBatch>::open(disk.clone(), dir, layout, from, start, &mut |_, _| {})?;
-        let epochs = if known { LeaderEpochs::open(&*disk, dir) } else { LeaderEpochs::default_in(dir) };
-        let state = State { options, producers: Producers::default(), epochs, last_snapshot: Offset(-1) };
-        let partition = Self { disk, log, state: Mutex::new(state) };
-        if known {
-            partition.restore(from != OpenFrom::Clean)?;
-        }
-        Ok((partition, recovery))
-    }
-
-    /// Brings producers and epochs up to what the log holds.
-    fn restore(&self, unclean: bool) -> Result<()> {
-        let mut state = self.state.lock();
-        let (mut at, end) = (self.restore_snapshot(&mut state)?, self.log.end());
-        // An epoch that began at the end and wrote nothing yet is kept: metadata already told it to clients.
-        let mut changed = state.epochs.truncate_suffix(end.next());
-        while at < end {
-            let chunk = self.log.read(at, end, REPLAY_BYTES, true)?;
-            for batch in headers(&chunk) {
-                state.producers.note(&batch);
-                changed |= state.epochs.assign(batch.leader_epoch, batch.base_offset);
-            }
-            at = chunk.next.unwrap_or(end);
-        }
-        if unclean {
-            let next = state.epochs.latest().map_or(0, |latest| latest + 1);
-            changed |= state.epochs.assign(next, end);
-        }
-        changed |= state.epochs.truncate_prefix(self.log.start());
-        if changed {
-            state.epochs.save(&*self.disk).map_err(|e| Error::io(self.log.dir(), e))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Loads the newest whole snapshot and removes those beyond the end; the offset to replay from.
-    fn restore_snapshot(&self, state: &mut State) -> Result<Offset> {
-        let (start, end) = (self.log.start(), self.log.end());
-        for offset in self.snapshots()?.into_iter().rev() {
-            let path = self.snapshot_path(offset);
-            let content = self.disk.read(&path).ok().filter(|_| offset <= end);
-            if let Some(producers) = content.and_then(|bytes| Producers::from_snapshot(&bytes)) {
-                state.producers = producers;
-                state.last_snapshot = offset;
-                return Ok(offset.max(start));
-            }
-            self.disk.remove_file(&path).map_err(|e| Error::io(&path, e))?;
-        }
-        Ok(start)
-    }
-
-    fn snapshots(&self) -> Result<Vec<Offset>> {
-        let names = self.disk.list(self.log.dir()).map_err(|e| Error::io(self.log.dir(), e))?;
-        let stems = names.iter().filter_map(|n| n.strip_suffix(SNAPSHOT)?.strip_suffix('.'));
-        Ok(stems.filter_map(|s| s.parse().ok()).map(Offset).collect())
-    }
-
-    fn snapshot_path(&self, offset: Offset) -> PathBuf {
-        file_name(self.log.dir(), offset, SNAPSHOT)
-    }
-
-    /// Writes the producers' state as of `offset`. Not synced: a torn one is seen and an older one used.
-    fn take_snapshot(&self, state: &mut State, offset: Offset) -> io::Result<()> {
-        if offset <= state.last_snapshot {
-            return Ok(());
-        }
-        let file = self.disk.open(&self.snapshot_path(offset), true)?;
-        file.set_len(0)?;
-        file.write_all_at(&state.producers.snapshot(), 0)?;
-        state.last_snapshot = offset;
-        Ok(())
-    }
-
     /// Appends one validated batch: offset and leader epoch are written into it, a retry is recognized. Not durable
     /// before a flush.
     ///
@@ -191,23 +122,32 @@ impl PartitionLog {
     ) -> std::result::Result<AppendInfo, AppendError> {
         let bad = || Error::Refused("not a batch".to_owned());
         let mut header = BatchHeader::parse(batch).filter(|h| h.len == batch.len()).ok_or_else(bad)?;
+        let marker = if header.is_control() { EndTxnMarker::parse(batch) } else { None };
         let mut state = self.state.lock();
-        if header.has_producer()
-            && let Some(repeated) = state.producers.check(&header)?
-        {
-            return Ok(self.duplicate(repeated.first_offset(), repeated.last_offset));
+        match marker {
+            Some(marker) => state.producers.check_marker(&header, marker)?,
+            None if header.has_producer() => {
+                if let Some(repeated) = state.producers.check(&header)? {
+                    return Ok(self.duplicate(repeated.first_offset(), repeated.last_offset));
+                }
+            }
+            None => {}
         }
         let base = self.log.end();
         header.base_offset = base;
         KafkaBatch::assign(batch, base, leader_epoch);
         let roll = self.is_due(&state.options, &header);
+        if header.is_transactional() {
+            // Before the batch can be seen: a reader that sees it waits for the lock.
+            self.unstable.store(true, Ordering::Release);
+        }
         let appended = self.log.append(batch, &header.frame(), roll)?;
         if appended.rolled {
             let oldest_ms = now_ms - state.options.producer_expiration_ms;
             state.producers.expire(oldest_ms);
             self.note_roll(&mut state, base);
         }
-        state.producers.note(&header);
+        self.note(&mut state, &header, marker, appended.segment);
         if state.epochs.assign(leader_epoch, base)
             && let Err(error) = state.epochs.save(&*self.disk)
         {
@@ -225,6 +165,15 @@ impl PartitionLog {
         })
     }
 
+    /// Notes an appended batch with the producers and, when it aborted a transaction, in the segment's index.
+    fn note(&self, state: &mut State, header: &BatchHeader, marker: Option<EndTxnMarker>, segment: Offset) {
+        let Some(aborted) = state.producers.note(header, marker) else { return };
+        if let Err(error) = state.aborted.note(&*self.disk, segment, aborted) {
+            // Only where the file of a segment that is still written cannot be read: a restart makes it anew.
+            tracing::error!(dir = %self.log.dir().display(), %error, "aborted transaction not noted");
+        }
+    }
+
     fn duplicate(&self, base_offset: Offset, last_offset: Offset) -> AppendInfo {
         AppendInfo { base_offset, last_offset, log_start: self.log.start(), duplicate: true, rolled: false }
     }
@@ -236,10 +185,15 @@ impl PartitionLog {
     }
 
     fn is_due(&self, options: &PartitionOptions, batch: &BatchHeader) -> bool {
-        let (_, first) = self.log.active();
-        first.is_some_and(|first| {
-            first >= 0 && batch.max_timestamp_ms.saturating_sub(first) > options.segment_ms
-        })
+        let active = self.log.active();
+        // The part of the jitter is the segment's own, and the same after a restart.
+        let part = active.base.get().wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64) as u64 >> 33;
+        let jitter = options.segment_jitter_ms.min(options.segment_ms).max(0) as u64;
+        let wait = options.segment_ms - (part % (jitter + 1)) as i64;
+        let old = active
+            .first_timestamp_ms
+            .is_some_and(|first| first >= 0 && batch.max_timestamp_ms.saturating_sub(first) > wait);
+        old || active.index_bytes + crate::index::OFFSET_ENTRY_BYTES > options.index_bytes_max.max(8)
     }
 
     /// Changes the layout from the next append on.
@@ -270,6 +224,53 @@ impl PartitionLog {
     #[must_use]
     pub fn epoch_of(&self, offset: Offset) -> i32 {
         self.state.lock().epochs.epoch_of(offset)
+    }
+
+    /// Readers of committed records see what lies below: the high watermark, or the first offset of a transaction that is
+    /// open or whose end is not replicated. Read the high watermark before the call.
+    #[must_use]
+    pub fn last_stable_offset(&self, high_watermark: Offset) -> Offset {
+        if !self.unstable.load(Ordering::Acquire) {
+            return high_watermark;
+        }
+        let mut state = self.state.lock();
+        let first = state.producers.first_unstable(high_watermark);
+        // Under the lock: an append that opens a transaction sets it before it takes the lock, and again finds it open.
+        self.unstable.store(state.producers.has_unstable(), Ordering::Release);
+        drop(state);
+        first.map_or(high_watermark, |first| first.max(self.log.start()).min(high_watermark))
+    }
+
+    /// Aborted transactions that a reader of `from..upto` must skip, by marker offset.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn aborted_transactions(&self, from: Offset, upto: Offset) -> Result<Vec<AbortedTxn>> {
+        let state = self.state.lock();
+        if state.aborted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = state.aborted.overlapping(&*self.disk, self.log.segment_of(from), from, upto);
+        found.map_err(|e| Error::io(self.log.dir(), e))
+    }
+
+    /// Producers remembered, by id (DescribeProducers).
+    #[must_use]
+    pub fn producers(&self) -> Vec<ActiveProducer> {
+        self.state.lock().producers.list()
+    }
+
+    /// First offset of the transaction that this producer has open here.
+    #[must_use]
+    pub fn open_transaction(&self, producer_id: i64) -> Option<Offset> {
+        self.state.lock().producers.open_transaction(producer_id)
+    }
+
+    /// Forgets producers that wrote nothing for `producer.id.expiration.ms` and have no transaction open.
+    pub fn expire_producers(&self, now_ms: i64) {
+        let mut state = self.state.lock();
+        let before_ms = now_ms.saturating_sub(state.options.producer_expiration_ms);
+        state.producers.expire(before_ms);
     }
 
     /// The largest timestamp in the log.
@@ -312,6 +313,9 @@ impl PartitionLog {
         if state.epochs.truncate_prefix(self.log.start()) {
             state.epochs.save(&*self.disk).map_err(|e| Error::io(self.log.dir(), e))?;
         }
+        if !gone.is_empty() {
+            state.aborted.truncate_prefix(self.log.first_segment());
+        }
         drop(state);
         if !gone.is_empty() {
             self.retire_snapshots(&mut gone)?;
@@ -321,7 +325,7 @@ impl PartitionLog {
 
     /// Snapshots below the first segment serve nobody.
     fn retire_snapshots(&self, gone: &mut Vec<PathBuf>) -> Result<()> {
-        let first = self.log.segments().first().map_or(Offset(0), |(base, _)| *base);
+        let first = self.log.first_segment();
         for offset in self.snapshots()?.into_iter().filter(|offset| *offset < first) {
             let path = self.snapshot_path(offset);
             let to = PathBuf::from(format!("{}{DELETED}", path.display()));
@@ -369,33 +373,6 @@ impl PartitionLog {
         }
         self.log.end()
     }
-
-    /// Flushes and leaves everything as a clean start expects it.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn close(&self) -> Result<()> {
-        let mut state = self.state.lock();
-        self.log.close()?;
-        let end = self.log.end();
-        if end > self.log.start() {
-            self.take_snapshot(&mut state, end).map_err(|e| Error::io(self.log.dir(), e))?;
-        }
-        Ok(())
-    }
-
-    /// Drops what a failed flush may have lost and lifts the fence; producers are read anew.
-    ///
-    /// # Errors
-    /// The disk's; the fence stays then.
-    pub fn cut_unflushed(&self) -> Result<()> {
-        let mut state = self.state.lock();
-        self.log.cut_unflushed()?;
-        state.producers = Producers::default();
-        state.last_snapshot = Offset(-1);
-        drop(state);
-        self.restore(false)
-    }
 }
 
 impl Flush for PartitionLog {
@@ -406,135 +383,16 @@ impl Flush for PartitionLog {
 
 /// The headers of whole batches.
 pub fn headers(chunk: &Chunk) -> impl Iterator<Item = BatchHeader> {
-    let mut rest = &chunk.bytes[..];
-    std::iter::from_fn(move || {
-        let header = BatchHeader::parse(rest.get(..BATCH_HEADER_BYTES)?)?;
-        rest = rest.get(header.len..)?;
-        Some(header)
-    })
+    whole_batches(&chunk.bytes).map(|(header, _)| header)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kafka::producers::Remembered;
-    use base::disk::RealDisk;
-
-    const OPTIONS: PartitionOptions =
-        PartitionOptions { segment_bytes: 1000, segment_ms: 10_000, producer_expiration_ms: 86_400_000 };
-
-    fn batch(producer: i64, sequence: i32, count: i32, time: i64, body: usize) -> Vec<u8> {
-        let mut bytes = vec![0u8; BATCH_HEADER_BYTES + body];
-        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-        put(8, &((BATCH_HEADER_BYTES + body - 12) as i32).to_be_bytes());
-        put(16, &[2]);
-        put(23, &(count - 1).to_be_bytes());
-        put(27, &time.to_be_bytes());
-        put(43, &producer.to_be_bytes());
-        put(51, &0i16.to_be_bytes());
-        put(53, &sequence.to_be_bytes());
-        put(57, &count.to_be_bytes());
-        KafkaBatch::set_max_timestamp(&mut bytes, time);
-        bytes
-    }
-
-    fn open(dir: &Path, from: OpenFrom) -> PartitionLog {
-        PartitionLog::open(RealDisk::shared(), dir, OPTIONS, from, Offset(0)).unwrap().0
-    }
-
-    fn append(partition: &PartitionLog, producer: i64, sequence: i32, time: i64) -> AppendInfo {
-        partition
-            .append(&mut batch(producer, sequence, 2, time, 200), partition.leader_epoch(), time)
-            .unwrap()
-    }
-
-    fn files(dir: &Path, suffix: &str) -> Vec<String> {
-        let names = RealDisk.list(dir).unwrap().into_iter();
-        names.filter_map(|n| n.strip_suffix(suffix).map(|n| n.trim_start_matches('0').to_owned())).collect()
-    }
-
-    #[test]
-    fn producers_survive_clean_and_unclean_stops() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t-0");
-        let partition = open(&path, OpenFrom::Clean);
-        for n in 0..10 {
-            assert_eq!(append(&partition, 5, n * 2, 1000).base_offset.get(), i64::from(n) * 2);
-        }
-        assert!(append(&partition, 5, 18, 1000).duplicate);
-        assert_eq!(files(&path, ".snapshot"), ["6.", "12.", "18."].map(|n| n.trim_end_matches('.')));
-        let partition = open(&path, OpenFrom::RecoveryPoint(Offset(0)));
-        let repeated = append(&partition, 5, 16, 1000);
-        assert_eq!((repeated.duplicate, repeated.base_offset), (true, Offset(16)));
-        assert_eq!(partition.leader_epoch(), 1);
-        partition.close().unwrap();
-        let partition = open(&path, OpenFrom::Clean);
-        assert_eq!(partition.leader_epoch(), 1);
-        let repeated = append(&partition, 5, 18, 1000);
-        assert_eq!((repeated.duplicate, repeated.base_offset), (true, Offset(18)));
-        assert_eq!(append(&partition, 5, 20, 1000).base_offset, Offset(20));
-        assert_eq!(partition.epoch_end(0, partition.log.end()), EpochEnd { epoch: 0, end: Offset(20) });
-        assert_eq!([partition.epoch_of(Offset(19)), partition.epoch_of(Offset(20))], [0, 1]);
-    }
-
-    #[test]
-    fn segments_roll_by_time_and_retire_by_age_and_size() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t-0");
-        let partition = open(&path, OpenFrom::Clean);
-        append(&partition, -1, -1, 1000);
-        append(&partition, -1, -1, 11_000);
-        assert!(append(&partition, -1, -1, 11_001).rolled);
-        for n in 0..8 {
-            append(&partition, -1, -1, 20_000 + n);
-        }
-        partition.flush().unwrap();
-        assert_eq!(partition.log.segments().len(), 4);
-        let keep =
-            |ms, bytes, now| partition.retain(Retention { ms, bytes }, Offset(1000), now).unwrap().len();
-        assert_eq!(keep(5000, -1, 16_000), 0);
-        // The first segment: log and both indexes; there was no snapshot below the first base.
-        assert_eq!(keep(5000, -1, 16_001), 3);
-        assert_eq!(partition.log.start(), Offset(4));
-        // The second segment and the snapshot at its base.
-        assert_eq!(keep(-1, 1800, 0), 0);
-        assert_eq!(keep(-1, 1200, 0), 4);
-        assert_eq!(partition.log.start(), Offset(10));
-        assert!(keep(100, -1, 90_000) > 0);
-        assert_eq!(
-            (partition.log.start(), partition.log.end(), partition.log.bytes()),
-            (Offset(22), Offset(22), 0)
-        );
-        assert_eq!(append(&partition, -1, -1, 90_000).base_offset, Offset(22));
-        let reopened = PartitionLog::open(
-            RealDisk::shared(),
-            &path,
-            OPTIONS,
-            OpenFrom::RecoveryPoint(Offset(0)),
-            Offset(22),
-        );
-        assert_eq!(reopened.unwrap().0.log.end(), Offset(24));
-    }
-
-    #[test]
-    fn records_are_found_by_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let partition = open(&dir.path().join("t-0"), OpenFrom::Clean);
-        for n in 0..30 {
-            append(&partition, -1, -1, n * 100);
-        }
-        for n in 0..30 {
-            let chunk = partition.read_from_time(n * 100 - 50, partition.log.end()).unwrap();
-            assert_eq!(headers(&chunk).next().unwrap().base_offset, Offset(n * 2));
-        }
-        assert!(partition.read_from_time(2901, partition.log.end()).unwrap().next.is_none());
-        assert_eq!(partition.max_timestamp().unwrap().timestamp_ms, 2900);
-    }
-
-    #[test]
-    fn remembered_batches_know_their_first_offset() {
-        let remembered =
-            Remembered { last_sequence: 4, last_offset: Offset(9), offset_delta: 4, timestamp_ms: 0 };
-        assert_eq!(remembered.first_offset(), Offset(5));
-    }
+/// Whole batches with their headers.
+pub(crate) fn whole_batches(bytes: &[u8]) -> impl Iterator<Item = (BatchHeader, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let header = BatchHeader::parse(rest.get(..BATCH_HEADER_BYTES)?)?;
+        let (batch, after) = rest.split_at_checked(header.len)?;
+        rest = after;
+        Some((header, batch))
+    })
 }

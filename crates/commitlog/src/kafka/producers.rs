@@ -1,17 +1,21 @@
-//! What a partition remembers of idempotent producers, and its snapshots (ProducerStateManager.java, KIP-98).
+//! What a partition remembers of idempotent and transactional producers, and its snapshots (ProducerStateManager.java,
+//! KIP-98, KIP-890).
 //!
 //! ```text
 //! .snapshot: version i16 = 1 | CRC-32C u32 of the rest | count i32 | entries of 46 bytes:
 //!   producer id i64 | epoch i16 | last sequence i32 | last offset i64 | offset delta i32 | timestamp i64
 //!   | coordinator epoch i32 | first offset of the open transaction i64
 //! ```
+//! A transaction begins in a partition with the producer's first transactional batch and ends with the marker that the
+//! transaction coordinator writes. Until that marker lies below the high watermark, nothing from the transaction's first
+//! offset on is stable.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use base::checksum::crc32c;
 
 use crate::Offset;
-use crate::kafka::BatchHeader;
+use crate::kafka::{AbortedTxn, BatchHeader, EndTxnMarker};
 
 /// Batches remembered a producer: as many as a client may have in flight, so that any retry is recognized.
 const BATCHES_MAX: usize = 5;
@@ -27,6 +31,12 @@ pub enum ProducerError {
     /// A newer instance of the producer has taken over.
     #[error("producer {producer_id} has epoch {current}, not {got}")]
     InvalidEpoch { producer_id: i64, got: i16, current: i16 },
+    /// A batch outside of the transaction that its producer has open.
+    #[error("producer {producer_id} has a transaction open, and the batch is not part of it")]
+    InvalidTxnState { producer_id: i64 },
+    /// A marker of a coordinator that was replaced.
+    #[error("coordinator epoch {got} of producer {producer_id} is older than {current}")]
+    CoordinatorFenced { producer_id: i64, got: i32, current: i32 },
 }
 
 /// A batch that was appended.
@@ -50,73 +60,115 @@ impl Remembered {
     }
 }
 
+/// A producer as DescribeProducers shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveProducer {
+    pub producer_id: i64,
+    pub epoch: i16,
+    /// -1 when no batch is remembered.
+    pub last_sequence: i32,
+    pub last_timestamp_ms: i64,
+    /// -1 when no marker was seen.
+    pub coordinator_epoch: i32,
+    /// First offset of the transaction that is open.
+    pub transaction_start: Option<Offset>,
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
     epoch: i16,
     batches: VecDeque<Remembered>,
+    last_timestamp_ms: i64,
     coordinator_epoch: i32,
-    transaction_first_offset: i64,
+    /// First offset of the open transaction.
+    open: Option<Offset>,
+}
+
+impl Entry {
+    fn new(epoch: i16) -> Self {
+        Self { epoch, batches: VecDeque::new(), last_timestamp_ms: -1, coordinator_epoch: -1, open: None }
+    }
+
+    fn move_to(&mut self, epoch: i16) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.batches.clear();
+        }
+    }
+
+    fn last_sequence(&self) -> i32 {
+        self.batches.back().map_or(-1, |b| b.last_sequence)
+    }
 }
 
 /// All producers of a partition.
 #[derive(Debug, Clone, Default)]
 pub struct Producers {
     entries: BTreeMap<i64, Entry>,
+    /// First offsets of the open transactions, with their producers.
+    open: BTreeMap<Offset, i64>,
+    /// First offset and marker of transactions that ended above the high watermark.
+    ended: BTreeMap<Offset, Offset>,
 }
 
 impl Producers {
     /// The batch this one repeats, if it is a retry of one of the last five; else whether it may be appended.
     ///
     /// # Errors
-    /// A sequence with a gap or an old epoch. A producer nobody remembers may begin anywhere.
+    /// A sequence with a gap, an old epoch, or a batch outside of the open transaction. A producer nobody remembers may
+    /// begin anywhere.
     pub fn check(&self, batch: &BatchHeader) -> Result<Option<Remembered>, ProducerError> {
         let Some(entry) = self.entries.get(&batch.producer_id) else { return Ok(None) };
         let producer_id = batch.producer_id;
-        if batch.producer_epoch < entry.epoch {
-            return Err(ProducerError::InvalidEpoch {
-                producer_id,
-                got: batch.producer_epoch,
-                current: entry.epoch,
-            });
-        }
         let got = batch.base_sequence;
-        let Some(newest) = entry.batches.back() else { return Ok(None) };
-        if batch.producer_epoch > entry.epoch {
-            let last = newest.last_sequence;
-            let fresh = got == 0;
-            return if fresh {
-                Ok(None)
-            } else {
-                Err(ProducerError::OutOfOrderSequence { producer_id, got, last })
-            };
-        }
         let same = |b: &&Remembered| b.first_sequence() == got && b.last_sequence == batch.last_sequence();
-        if let Some(repeated) = entry.batches.iter().find(same) {
+        if batch.producer_epoch == entry.epoch
+            && let Some(repeated) = entry.batches.iter().find(same)
+        {
             return Ok(Some(*repeated));
         }
-        let last = newest.last_sequence;
-        if got == last.wrapping_add(1) & i32::MAX {
-            Ok(None)
-        } else {
-            Err(ProducerError::OutOfOrderSequence { producer_id, got, last })
+        check_epoch(producer_id, entry, batch.producer_epoch)?;
+        let last = entry.last_sequence();
+        let follows = match batch.producer_epoch > entry.epoch {
+            true => got == 0,
+            // After a marker alone `last` is -1, and 0 follows it.
+            false => got == last.wrapping_add(1) & i32::MAX,
+        };
+        if !follows {
+            return Err(ProducerError::OutOfOrderSequence { producer_id, got, last });
         }
+        if entry.open.is_some() && !batch.is_transactional() {
+            return Err(ProducerError::InvalidTxnState { producer_id });
+        }
+        Ok(None)
     }
 
-    /// Notes an appended batch (offsets assigned).
-    pub fn note(&mut self, batch: &BatchHeader) {
-        if !batch.has_producer() || batch.is_control() {
-            return;
+    /// Whether a marker may be appended.
+    ///
+    /// # Errors
+    /// One of an old producer epoch or of an old coordinator.
+    pub fn check_marker(&self, batch: &BatchHeader, marker: EndTxnMarker) -> Result<(), ProducerError> {
+        let Some(entry) = self.entries.get(&batch.producer_id) else { return Ok(()) };
+        let producer_id = batch.producer_id;
+        check_epoch(producer_id, entry, batch.producer_epoch)?;
+        let (got, current) = (marker.coordinator_epoch, entry.coordinator_epoch);
+        if got < current {
+            return Err(ProducerError::CoordinatorFenced { producer_id, got, current });
         }
-        let entry = self.entries.entry(batch.producer_id).or_insert_with(|| Entry {
-            epoch: batch.producer_epoch,
-            batches: VecDeque::with_capacity(1),
-            coordinator_epoch: -1,
-            transaction_first_offset: -1,
-        });
-        if entry.epoch != batch.producer_epoch {
-            entry.epoch = batch.producer_epoch;
-            entry.batches.clear();
+        Ok(())
+    }
+
+    /// Notes an appended batch (offsets assigned); `marker` is what a control batch says. Returns what the index of
+    /// aborted transactions is to hold when the batch aborted one.
+    pub fn note(&mut self, batch: &BatchHeader, marker: Option<EndTxnMarker>) -> Option<AbortedTxn> {
+        if !batch.has_producer() {
+            return None;
         }
+        if batch.is_control() {
+            return marker.and_then(|marker| self.end(batch, marker));
+        }
+        let entry = self.entries.entry(batch.producer_id).or_insert_with(|| Entry::new(batch.producer_epoch));
+        entry.move_to(batch.producer_epoch);
         if entry.batches.len() == BATCHES_MAX {
             entry.batches.pop_front();
         }
@@ -126,11 +178,55 @@ impl Producers {
             offset_delta: batch.last_offset_delta,
             timestamp_ms: batch.max_timestamp_ms,
         });
+        entry.last_timestamp_ms = batch.max_timestamp_ms;
+        // An empty batch was kept by compaction for its sequence; the transaction it was in is settled.
+        if batch.is_transactional() && entry.open.is_none() && batch.count > 0 {
+            entry.open = Some(batch.base_offset);
+            self.open.insert(batch.base_offset, batch.producer_id);
+        }
+        None
     }
 
-    /// Forgets producers whose last batch is older than `before_ms` (`producer.id.expiration.ms`).
+    fn end(&mut self, batch: &BatchHeader, marker: EndTxnMarker) -> Option<AbortedTxn> {
+        let entry = self.entries.entry(batch.producer_id).or_insert_with(|| Entry::new(batch.producer_epoch));
+        entry.move_to(batch.producer_epoch);
+        entry.coordinator_epoch = entry.coordinator_epoch.max(marker.coordinator_epoch);
+        entry.last_timestamp_ms = batch.max_timestamp_ms;
+        let first = entry.open.take()?;
+        let last = batch.base_offset;
+        self.open.remove(&first);
+        self.ended.insert(first, last);
+        // As Kafka counts it: what was stable once this transaction had ended and nothing else had changed.
+        let stable = self.open.first_key_value().map_or(last.next(), |(open, _)| *open);
+        let aborted = AbortedTxn { producer_id: batch.producer_id, first, last, last_stable: stable };
+        (!marker.commit).then_some(aborted)
+    }
+
+    /// The first offset that is not stable because of a transaction, given how far markers are replicated; transactions
+    /// that ended below `high_watermark` are forgotten.
+    pub fn first_unstable(&mut self, high_watermark: Offset) -> Option<Offset> {
+        self.ended.retain(|_, marker| *marker >= high_watermark);
+        let open = self.open.first_key_value().map(|(first, _)| *first);
+        let ended = self.ended.first_key_value().map(|(first, _)| *first);
+        open.into_iter().chain(ended).min()
+    }
+
+    /// Whether a transaction is open or its end is not known to be replicated.
+    #[must_use]
+    pub fn has_unstable(&self) -> bool {
+        !(self.open.is_empty() && self.ended.is_empty())
+    }
+
+    /// First offset of the transaction that the producer has open.
+    #[must_use]
+    pub fn open_transaction(&self, producer_id: i64) -> Option<Offset> {
+        self.entries.get(&producer_id)?.open
+    }
+
+    /// Forgets producers whose last batch or marker is older than `before_ms` (`producer.id.expiration.ms`) and who have
+    /// no transaction open.
     pub fn expire(&mut self, before_ms: i64) {
-        self.entries.retain(|_, entry| entry.batches.back().is_some_and(|b| b.timestamp_ms >= before_ms));
+        self.entries.retain(|_, entry| entry.open.is_some() || entry.last_timestamp_ms >= before_ms);
     }
 
     /// Producers remembered.
@@ -143,6 +239,30 @@ impl Producers {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Every producer, by id.
+    #[must_use]
+    pub fn list(&self) -> Vec<ActiveProducer> {
+        let each = |(producer_id, entry): (&i64, &Entry)| ActiveProducer {
+            producer_id: *producer_id,
+            epoch: entry.epoch,
+            last_sequence: entry.last_sequence(),
+            last_timestamp_ms: entry.last_timestamp_ms,
+            coordinator_epoch: entry.coordinator_epoch,
+            transaction_start: entry.open,
+        };
+        self.entries.iter().map(each).collect()
+    }
+
+    /// For each producer the offset of its last data batch and whether it has a transaction open: what compaction keeps.
+    #[must_use]
+    pub fn last_batches(&self) -> BTreeMap<i64, LastBatch> {
+        let each = |(id, entry): (&i64, &Entry)| {
+            let last_offset = entry.batches.back().map(|b| b.last_offset);
+            (*id, LastBatch { epoch: entry.epoch, last_offset, last_sequence: entry.last_sequence() })
+        };
+        self.entries.iter().map(each).collect()
     }
 
     /// A snapshot file's content.
@@ -159,9 +279,9 @@ impl Producers {
             body.extend_from_slice(&last.last_sequence.to_be_bytes());
             body.extend_from_slice(&last.last_offset.get().to_be_bytes());
             body.extend_from_slice(&last.offset_delta.to_be_bytes());
-            body.extend_from_slice(&last.timestamp_ms.to_be_bytes());
+            body.extend_from_slice(&entry.last_timestamp_ms.to_be_bytes());
             body.extend_from_slice(&entry.coordinator_epoch.to_be_bytes());
-            body.extend_from_slice(&entry.transaction_first_offset.to_be_bytes());
+            body.extend_from_slice(&entry.open.map_or(-1, Offset::get).to_be_bytes());
         }
         let mut bytes = Vec::with_capacity(6 + body.len());
         bytes.extend_from_slice(&SNAPSHOT_VERSION.to_be_bytes());
@@ -182,9 +302,26 @@ impl Producers {
         if !sound || entries.len() != count.checked_mul(SNAPSHOT_ENTRY_BYTES)? {
             return None;
         }
-        let entries =
+        let entries: BTreeMap<i64, Entry> =
             entries.chunks_exact(SNAPSHOT_ENTRY_BYTES).map(snapshot_entry).collect::<Option<_>>()?;
-        Some(Self { entries })
+        let open = entries.iter().filter_map(|(id, entry)| Some((entry.open?, *id))).collect();
+        Some(Self { entries, open, ended: BTreeMap::new() })
+    }
+}
+
+/// A producer's last data batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastBatch {
+    pub epoch: i16,
+    /// None when only markers were seen in this epoch.
+    pub last_offset: Option<Offset>,
+    pub last_sequence: i32,
+}
+
+fn check_epoch(producer_id: i64, entry: &Entry, got: i16) -> Result<(), ProducerError> {
+    match got < entry.epoch {
+        true => Err(ProducerError::InvalidEpoch { producer_id, got, current: entry.epoch }),
+        false => Ok(()),
     }
 }
 
@@ -199,8 +336,9 @@ fn snapshot_entry(bytes: &[u8]) -> Option<(i64, Entry)> {
         timestamp_ms: i64_at(26)?,
     };
     let batches = if last.last_offset.get() < 0 { VecDeque::new() } else { VecDeque::from([last]) };
+    let open = Some(Offset(i64_at(38)?)).filter(|first| first.get() >= 0);
     let entry =
-        Entry { epoch, batches, coordinator_epoch: i32_at(34)?, transaction_first_offset: i64_at(38)? };
+        Entry { epoch, batches, last_timestamp_ms: last.timestamp_ms, coordinator_epoch: i32_at(34)?, open };
     Some((i64_at(0)?, entry))
 }
 
@@ -232,7 +370,7 @@ mod tests {
         for &(epoch, sequence, count) in appended {
             let batch = batch(7, epoch, sequence, count, offset);
             assert_eq!(producers.check(&batch), Ok(None));
-            producers.note(&batch);
+            producers.note(&batch, None);
             offset += i64::from(count);
         }
         let got = match producers.check(&batch(7, last.0, last.1, last.2, offset)) {
@@ -265,8 +403,8 @@ mod tests {
     #[test]
     fn snapshots_come_back_and_damage_is_seen() {
         let mut producers = Producers::default();
-        producers.note(&batch(9, 2, 0, 5, 100));
-        producers.note(&batch(3, 0, 10, 1, 105));
+        producers.note(&batch(9, 2, 0, 5, 100), None);
+        producers.note(&batch(3, 0, 10, 1, 105), None);
         let bytes = producers.snapshot();
         assert_eq!(bytes.len(), 6 + 4 + 2 * 46);
         let back = Producers::from_snapshot(&bytes).unwrap();
@@ -280,5 +418,71 @@ mod tests {
         }
         producers.expire(1105);
         assert_eq!(producers.len(), 1);
+    }
+
+    const COMMIT: EndTxnMarker = EndTxnMarker { commit: true, coordinator_epoch: 3 };
+    const ABORT: EndTxnMarker = EndTxnMarker { commit: false, coordinator_epoch: 3 };
+
+    fn in_transaction(producer_id: i64, epoch: i16, sequence: i32, offset: i64) -> BatchHeader {
+        BatchHeader { attributes: 16, ..batch(producer_id, epoch, sequence, 1, offset) }
+    }
+
+    fn marker(producer_id: i64, epoch: i16, offset: i64) -> BatchHeader {
+        BatchHeader { attributes: 48, ..batch(producer_id, epoch, -1, 1, offset) }
+    }
+
+    #[test]
+    fn transactions_hold_the_stable_offset_back_until_their_markers_are_replicated() {
+        let mut producers = Producers::default();
+        producers.note(&in_transaction(1, 0, 0, 10), None);
+        producers.note(&in_transaction(2, 0, 0, 11), None);
+        producers.note(&in_transaction(1, 0, 1, 12), None);
+        assert_eq!(producers.first_unstable(Offset(100)), Some(Offset(10)));
+        let aborted = producers.note(&marker(1, 0, 13), Some(ABORT)).unwrap();
+        let expect =
+            AbortedTxn { producer_id: 1, first: Offset(10), last: Offset(13), last_stable: Offset(11) };
+        assert_eq!(aborted, expect);
+        // The marker itself is not replicated yet.
+        assert_eq!(producers.first_unstable(Offset(13)), Some(Offset(10)));
+        assert_eq!(producers.first_unstable(Offset(14)), Some(Offset(11)));
+        assert_eq!(producers.note(&marker(2, 0, 14), Some(COMMIT)), None);
+        assert_eq!(producers.first_unstable(Offset(15)), None);
+        assert!(!producers.has_unstable());
+        // A marker without a transaction ends nothing.
+        assert_eq!(producers.note(&marker(2, 0, 15), Some(ABORT)), None);
+        let listed = producers.list();
+        assert_eq!((listed[0].coordinator_epoch, listed[0].last_sequence), (3, 1));
+        assert_eq!(listed[0].transaction_start, None);
+    }
+
+    #[test]
+    fn markers_fence_old_epochs_and_old_coordinators() {
+        let mut producers = Producers::default();
+        producers.note(&in_transaction(1, 4, 0, 10), None);
+        let outside = producers.check(&batch(1, 4, 1, 1, 11)).unwrap_err();
+        assert_eq!(outside, ProducerError::InvalidTxnState { producer_id: 1 });
+        assert!(producers.check_marker(&marker(1, 3, 11), ABORT).is_err());
+        assert!(producers.check_marker(&marker(1, 5, 11), ABORT).is_ok());
+        producers.note(&marker(1, 5, 11), Some(ABORT));
+        let old = EndTxnMarker { coordinator_epoch: 2, ..ABORT };
+        let fenced = producers.check_marker(&marker(1, 5, 12), old).unwrap_err();
+        assert_eq!(fenced, ProducerError::CoordinatorFenced { producer_id: 1, got: 2, current: 3 });
+        // The marker raised the epoch: the old one is fenced, the new one begins at 0.
+        assert!(producers.check(&in_transaction(1, 4, 1, 12)).is_err());
+        assert!(producers.check(&in_transaction(1, 5, 1, 12)).is_err());
+        assert_eq!(producers.check(&in_transaction(1, 5, 0, 12)), Ok(None));
+    }
+
+    #[test]
+    fn open_transactions_come_back_from_a_snapshot_and_do_not_expire() {
+        let mut producers = Producers::default();
+        producers.note(&in_transaction(1, 4, 0, 10), None);
+        producers.note(&batch(2, 0, 0, 1, 11), None);
+        let mut back = Producers::from_snapshot(&producers.snapshot()).unwrap();
+        assert_eq!(back.list(), producers.list());
+        assert_eq!(back.first_unstable(Offset(50)), Some(Offset(10)));
+        assert_eq!(back.open_transaction(1), Some(Offset(10)));
+        back.expire(i64::MAX);
+        assert_eq!(back.len(), 1);
     }
 }

@@ -1,0 +1,168 @@
+//! Opening a log: which segments are trusted, which are walked, and where the torn tail is cut.
+
+use super::*;
+use crate::scan::Visit;
+
+/// The timestamp of a segment's first frame.
+fn first_timestamp<F: Framing>(file: &dyn DiskFile, end: u64) -> Option<i64> {
+    let mut header = vec![0; F::HEADER_BYTES];
+    if end == 0 || file.read_exact_at(&mut header, 0).is_err() {
+        return None;
+    }
+    match F::parse(&header) {
+        Parsed::Frame(frame) => Some(frame.max_timestamp_ms),
+        _ => None,
+    }
+}
+
+/// The state of opening a log.
+pub(super) struct Opening<'a, F> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    pub recovery: Recovery,
+    pub sealed: Vec<Sealed>,
+    /// The directory's entries, sorted.
+    names: Vec<String>,
+    framing: PhantomData<F>,
+}
+
+impl<'a, F: Framing> Opening<'a, F> {
+    pub(super) fn new(disk: &'a dyn Disk, dir: &'a Path) -> Self {
+        Self {
+            disk,
+            dir,
+            recovery: Recovery::default(),
+            sealed: Vec::new(),
+            names: Vec::new(),
+            framing: PhantomData,
+        }
+    }
+
+    /// Returns the active segment, the end, and whether a file was made.
+    pub(super) fn run(
+        &mut self,
+        from: OpenFrom,
+        start: Offset,
+        visit: Visit<'_>,
+    ) -> Result<(Active, Offset, bool)> {
+        let bases = self.bases()?;
+        let Some((&last, _)) = bases.split_last() else {
+            let file = open_segment::<F>(self.disk, self.dir, start, true)?;
+            let active =
+                Active { base: start, file, position: 0, index: Index::default(), first_timestamp_ms: None };
+            return Ok((active, start, true));
+        };
+        for (n, &base) in bases.iter().enumerate() {
+            let end = bases.get(n + 1).copied();
+            let verify = match from {
+                OpenFrom::Clean => None,
+                OpenFrom::RecoveryPoint(point) if end.is_some_and(|end| end <= point) => None,
+                // Where indexes were saved with the recovery point, the walk begins there.
+                OpenFrom::RecoveryPoint(point) => Some(if F::INDEXED { point } else { Offset(0) }),
+            };
+            if verify.is_none() && base != last && self.has_indexes(base) {
+                self.trust(base)?;
+                continue;
+            }
+            let (active, end, torn) = self.scan_segment(base, verify, visit)?;
+            if base == last || torn {
+                self.drop_after(&bases[n + 1..])?;
+                return Ok((active, end, false));
+            }
+            self.seal(active);
+        }
+        unreachable!("the last segment always returns")
+    }
+
+    /// Base offsets of the segments, ascending.
+    fn bases(&mut self) -> Result<Vec<Offset>> {
+        self.names = self.disk.list(self.dir).map_err(|e| Error::io(self.dir, e))?;
+        let stems = self.names.iter().filter_map(|name| name.strip_suffix(F::EXTENSION)?.strip_suffix('.'));
+        let mut bases: Vec<_> =
+            stems.filter(|s| s.len() == 20).filter_map(|s| s.parse().ok()).map(Offset).collect();
+        bases.sort_unstable();
+        Ok(bases)
+    }
+
+    fn trust(&mut self, base: Offset) -> Result<()> {
+        let file = open_segment::<F>(self.disk, self.dir, base, false)?;
+        let bytes = file.len().map_err(|e| Error::io(self.dir, e))?;
+        self.sealed.push(Sealed { base, bytes, index: None });
+        Ok(())
+    }
+
+    fn seal(&mut self, active: Active) {
+        let index = Some(Arc::new(Mutex::new(active.index)));
+        self.sealed.push(Sealed { base: active.base, bytes: active.position, index });
+    }
+
+    /// Whether a sealed segment has its index files; where they were lost they are made anew.
+    fn has_indexes(&self, base: Offset) -> bool {
+        let has = |extension| {
+            let name = format!("{:020}.{extension}", base.get());
+            self.names.binary_search(&name).is_ok()
+        };
+        !F::INDEXED || (has("index") && has("timeindex"))
+    }
+
+    /// Finds a segment's end, cuts what is torn, and returns it as active with the end and whether it was torn. Frames
+    /// that end at `verify` or later have their checksums verified.
+    fn scan_segment(
+        &mut self,
+        base: Offset,
+        verify: Option<Offset>,
+        visit: Visit<'_>,
+    ) -> Result<(Active, Offset, bool)> {
+        let path = file_name(self.dir, base, F::EXTENSION);
+        let file = open_segment::<F>(self.disk, self.dir, base, false)?;
+        let len = file.len().map_err(|e| Error::io(&path, e))?;
+        let whole = verify.is_some_and(|from| from <= base);
+        let scanned = if whole {
+            scan::<F>(&path, &*file, Start::verified(base, len), visit)?
+        } else {
+            let mut index = if F::INDEXED { self.files(base).load(len) } else { Index::default() };
+            if let Some(point) = verify {
+                index.truncate(base, point);
+            }
+            let start = Start { verify_from: verify, ..Start::trusted(base, len, index) };
+            let scanned = scan::<F>(&path, &*file, start, visit)?;
+            if scanned.torn && verify.is_none_or(|point| scanned.next.is_none_or(|next| next < point)) {
+                // It was not closed properly after all, or the index was wrong.
+                return self.scan_segment(base, Some(Offset(0)), visit);
+            }
+            scanned
+        };
+        self.recovery.verified_bytes += scanned.verified;
+        if scanned.torn {
+            self.recovery.cut_bytes += len - scanned.end;
+        }
+        // Zero fill goes too: a crash may have kept a later frame behind a lost one, which must not come back when the
+        // gap is written again.
+        if len > scanned.end {
+            file.set_len(scanned.end).and_then(|()| file.sync_all()).map_err(|e| Error::io(&path, e))?;
+        }
+        let first_timestamp_ms = first_timestamp::<F>(&*file, scanned.end);
+        let end = scanned.next.unwrap_or(base);
+        let active = Active { base, file, position: scanned.end, index: scanned.index, first_timestamp_ms };
+        Ok((active, end, scanned.torn))
+    }
+
+    fn files(&self, base: Offset) -> IndexFiles<'_> {
+        IndexFiles { disk: self.disk, dir: self.dir, base }
+    }
+
+    /// Removes segments that follow a torn one: nothing after a hole may be served.
+    fn drop_after(&mut self, bases: &[Offset]) -> Result<()> {
+        for &base in bases {
+            for extension in [F::EXTENSION, "index", "timeindex", "txnindex"] {
+                let path = file_name(self.dir, base, extension);
+                if self.disk.exists(&path) {
+                    let len = self.disk.open(&path, false).and_then(|f| f.len());
+                    self.recovery.cut_bytes += len.map_err(|e| Error::io(&path, e))?;
+                    self.disk.remove_file(&path).map_err(|e| Error::io(&path, e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
