@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use base::disk::Disk;
+use base::disk::{Disk, DiskFile};
 use bytes::Bytes;
 use mvcc::{Reader, State, StateError, Visit};
 use parking_lot::RwLock;
@@ -33,6 +33,7 @@ pub(crate) struct AppliedIndex {
 pub(crate) struct Db {
     database: RwLock<Option<Database>>,
     spill: Arc<Spill>,
+    file: Arc<dyn DiskFile>,
 }
 
 impl Db {
@@ -56,10 +57,10 @@ impl Db {
     fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, Error> {
         let file = disk.open(path, true).map_err(Error::io(path))?;
         let spill = Arc::new(Spill::default());
-        let backend = Backend::new(file, spill.clone());
+        let backend = Backend::new(file.clone(), spill.clone());
         let opened = Builder::new().set_cache_size(cache_bytes).create_with_backend(backend);
         let database = opened.map_err(|e| Error::corrupt(path, e))?;
-        Ok(Self { database: RwLock::new(Some(database)), spill })
+        Ok(Self { database: RwLock::new(Some(database)), spill, file })
     }
 
     /// A consistent view; ShuttingDown once closed.
@@ -89,6 +90,11 @@ impl Db {
         };
         transaction.commit().map_err(io)?;
         Ok(result)
+    }
+
+    /// Bytes of the file; 0 when the disk does not say.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file.len().unwrap_or(0)
     }
 
     /// Lets a sync that waits for space fail.

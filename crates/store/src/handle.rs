@@ -6,6 +6,8 @@ use std::time::Duration;
 use base::clock::SharedClock;
 use base::random::Random;
 use base::task::{TaskKind, Tasks};
+use commitlog::Log;
+use commitlog::wal::WalFrame;
 use mvcc::read::{self, History};
 use mvcc::watch::{Hub, Source};
 use mvcc::{Entry, Reply};
@@ -16,10 +18,13 @@ use store_api::{
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::health::Health;
+use crate::identity::Identity;
 use crate::leases::Leases;
 use crate::proposer::{Proposal, Request};
+use crate::replicator::TERM;
+use crate::status::{Header, MemberStatus};
 
 /// Entries that may wait at once.
 pub(crate) const QUEUE_ENTRIES: usize = 4096;
@@ -53,6 +58,9 @@ pub(crate) struct Inner {
     pub tasks: Tasks,
     /// True once the threads are done and the files closed.
     pub closed: watch::Receiver<bool>,
+    pub identity: Identity,
+    pub log: Arc<Log<WalFrame>>,
+    pub leader: watch::Sender<Option<u64>>,
 }
 
 /// A running member. Clones are the same member.
@@ -72,6 +80,37 @@ impl Handle {
     #[must_use]
     pub fn shared(&self) -> Arc<dyn Store> {
         Arc::new(self.clone())
+    }
+
+    /// The head of an answer: who answers, and where it stands now.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        let Identity { cluster_id, member_id } = self.inner.identity;
+        Header { cluster_id, member_id, revision: self.inner.hub.revision(), raft_term: TERM }
+    }
+
+    /// Where the member stands.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn status(&self) -> Result<MemberStatus, Error> {
+        let applied = db::applied(&self.inner.reads.db.view()?)?;
+        Ok(MemberStatus {
+            header: self.header(),
+            leader: *self.inner.leader.borrow(),
+            raft_index: (self.inner.log.end().get() - 1).max(0).unsigned_abs(),
+            raft_term: TERM,
+            raft_applied_index: applied.index.get().unsigned_abs(),
+            db_size_bytes: self.inner.reads.db.file_bytes(),
+            is_learner: false,
+            errors: self.inner.health.reason().map(str::to_owned).into_iter().collect(),
+        })
+    }
+
+    /// The leader as this member knows it, and every change of it; None while there is none.
+    #[must_use]
+    pub fn leader_changes(&self) -> watch::Receiver<Option<u64>> {
+        self.inner.leader.subscribe()
     }
 
     /// Takes no more requests, makes the state durable and closes the files; returns when that is done. What was
@@ -179,7 +218,7 @@ impl Handle {
         LeaseId(number.cast_signed().max(1))
     }
 
-    fn status(&self, id: LeaseId) -> Result<LeaseStatus, Error> {
+    fn lease_status_now(&self, id: LeaseId) -> Result<LeaseStatus, Error> {
         let now = self.inner.clock.monotonic();
         let view = self.inner.reads.db.view()?;
         let Some(granted_ttl_s) = read::lease(&view, id)? else {
@@ -245,12 +284,12 @@ impl Store for Handle {
     fn lease_keep_alive(&self, id: LeaseId) -> Future_<'_, LeaseStatus> {
         Box::pin(async move {
             let renewed = self.inner.leases.renew(id, self.inner.clock.monotonic());
-            if renewed { self.status(id) } else { Err(Error::LeaseNotFound) }
+            if renewed { self.lease_status_now(id) } else { Err(Error::LeaseNotFound) }
         })
     }
 
     fn lease_status(&self, id: LeaseId) -> Future_<'_, LeaseStatus> {
-        Box::pin(async move { self.status(id) })
+        Box::pin(async move { self.lease_status_now(id) })
     }
 
     fn compact(&self, revision: Revision) -> Future_<'_, ()> {

@@ -16,6 +16,11 @@ impl Health {
         }
     }
 
+    /// Why writes are refused, if they are.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.fence.get().map(String::as_str)
+    }
+
     /// An error when writes are refused.
     pub(crate) fn check(&self) -> Result<(), store_api::Error> {
         self.fence.get().map_or(Ok(()), |reason| Err(store_api::Error::Unavailable(reason.clone())))

@@ -14,7 +14,8 @@
 //! 100 ms while there are writes; after a crash the log is replayed from the state's applied index. Segments of the log
 //! below the last *durable* applied index are removed. Nothing runs and nothing is written while nobody writes.
 //!
-//! On disk, under `Options::dir`: `FORMAT` (version, refused when newer), `state.redb`, `wal/<20 digits>.wal`.
+//! On disk, under `Options::dir`: `FORMAT` (version, refused when newer), `MEMBER` (cluster and member id), `state.redb`,
+//! `wal/<20 digits>.wal`.
 //!
 //! The [`Replicator`] is where consensus will stand; the one here is for a single member.
 
@@ -24,10 +25,12 @@ mod db;
 mod format;
 mod handle;
 mod health;
+mod identity;
 mod leases;
 mod proposer;
 mod replicator;
 mod service;
+mod status;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +41,7 @@ use base::disk::{Disk, RealDisk};
 pub use handle::Handle;
 pub use replicator::{Committed, LogIndex, ProposeError, Replicator};
 pub use service::Service;
+pub use status::{Header, MemberStatus};
 
 /// redb's page cache unless told otherwise. Its own default is 1 GiB.
 pub const DEFAULT_CACHE_BYTES: usize = 16 * 1024 * 1024;

@@ -45,7 +45,7 @@ pub trait Replicator: Send + 'static {
 /// Frames hold an encoded `mvcc::Entry`. Consensus will add kinds of its own.
 pub(crate) const KIND_ENTRY: u8 = 1;
 /// There are no elections with one member.
-const TERM: u64 = 1;
+pub(crate) const TERM: u64 = 1;
 const NODE: u64 = 1;
 /// Writes are refused while the disk has less space than this: what redb may still have to write for entries that were
 /// accepted already, and a segment of the log.

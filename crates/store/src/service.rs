@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::applier::{Applier, DURABLE_EVERY};
 use crate::db::{self, AppliedIndex, Db};
 use crate::handle::{Handle, Inner, QUEUE_BYTES, QUEUE_ENTRIES, Reads};
+use crate::identity::Identity;
 use crate::leases::Leases;
 use crate::proposer::{Batch, Proposer};
 use crate::replicator::{KIND_ENTRY, Single};
@@ -46,9 +47,10 @@ impl Service {
         disk.create_dir_all(&options.dir).map_err(Error::io(&options.dir))?;
         format::check(disk, &options.dir)?;
         let db = Arc::new(Db::open(disk, &options.dir, options.cache_bytes)?);
+        let identity = Identity::read_or_make(disk, &options.dir, &mut Random::from_entropy())?;
         let (applier, tail) = open_log(&options, db)?;
         let applier = replay(applier, tail, &options.dir)?;
-        launch(options, applier, tasks)
+        launch(options, identity, applier, tasks)
     }
 }
 
@@ -142,7 +144,7 @@ fn replay(mut applier: Applier, tail: Tail, dir: &Path) -> Result<Applier, Error
     Ok(applier)
 }
 
-fn launch(options: Options, applier: Applier, tasks: &Tasks) -> Result<Handle, Error> {
+fn launch(options: Options, identity: Identity, applier: Applier, tasks: &Tasks) -> Result<Handle, Error> {
     let (requests, queue) = mpsc::channel(QUEUE_ENTRIES);
     let (out, batches) = sync_channel(BATCHES);
     let (done, closed) = watch::channel(false);
@@ -163,6 +165,9 @@ fn launch(options: Options, applier: Applier, tasks: &Tasks) -> Result<Handle, E
         random: Mutex::new(Random::from_entropy()),
         tasks: tasks.clone(),
         closed,
+        identity,
+        log: applier.log.clone(),
+        leader: watch::Sender::new(Some(identity.member_id)),
     };
     spawn_threads(&options.dir, proposer, applier, batches, done)?;
     let handle = Handle { inner: Arc::new(inner) };
