@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use base::clock::{SharedClock, SystemClock};
 use base::disk::{Disk, RealDisk};
+use base::random::Random;
 
 pub use handle::Handle;
 pub use replicator::{Committed, LogIndex, ProposeError, Replicator};
@@ -57,6 +58,8 @@ pub struct Options {
     pub clock: SharedClock,
     /// What the files are on.
     pub disk: Arc<dyn Disk>,
+    /// What ids are drawn from.
+    pub random: Random,
 }
 
 impl Options {
@@ -68,6 +71,7 @@ impl Options {
             cache_bytes: DEFAULT_CACHE_BYTES,
             clock: SystemClock::shared(),
             disk: RealDisk::shared(),
+            random: Random::from_entropy(),
         }
     }
 }

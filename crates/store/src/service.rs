@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use base::random::Random;
 use base::task::{TaskKind, Tasks};
 use commitlog::wal::{WalFrame, WalMeta};
 use commitlog::{Log, LogOptions, Offset, OpenFrom};
@@ -47,7 +46,7 @@ impl Service {
         disk.create_dir_all(&options.dir).map_err(Error::io(&options.dir))?;
         format::check(disk, &options.dir)?;
         let db = Arc::new(Db::open(disk, &options.dir, options.cache_bytes)?);
-        let identity = Identity::read_or_make(disk, &options.dir, &mut Random::from_entropy())?;
+        let identity = Identity::read_or_make(disk, &options.dir, &mut options.random.clone())?;
         let (applier, tail) = open_log(&options, db)?;
         let applier = replay(applier, tail, &options.dir)?;
         launch(options, identity, applier, tasks)
@@ -162,7 +161,7 @@ fn launch(options: Options, identity: Identity, applier: Applier, tasks: &Tasks)
         clock: options.clock,
         requests,
         room: Arc::new(Semaphore::new(QUEUE_BYTES)),
-        random: Mutex::new(Random::from_entropy()),
+        random: Mutex::new(options.random),
         tasks: tasks.clone(),
         closed,
         identity,

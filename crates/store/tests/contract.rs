@@ -96,7 +96,8 @@ async fn a_newer_format_is_refused_by_name() {
 }
 
 fn simulated(disk: &SimDisk, clock: SharedClock) -> Options {
-    Options { dir: "/data".into(), cache_bytes: 1 << 20, clock, disk: disk.shared() }
+    let random = base::random::Random::from_seed(1);
+    Options { dir: "/data".into(), cache_bytes: 1 << 20, clock, disk: disk.shared(), random }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,6 +27,7 @@ fn options(disk: &SimDisk) -> Options {
         cache_bytes: 1 << 20,
         clock: Arc::new(SimClock::new()),
         disk: disk.shared(),
+        random: Random::from_seed(1),
     }
 }
 
