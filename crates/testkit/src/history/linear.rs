@@ -1,0 +1,275 @@
+//! The search: an order of one key's operations that a register with revisions allows.
+//!
+//! Depth first over the operations that may come next (called before the earliest reply that is left), undoing what
+//! leads nowhere. What was tried, as the set of operations placed and the register's state after them, is never tried
+//! again.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use store_api::Revision;
+
+use super::{Call, Found, Operation, Reply, Violation};
+
+/// Steps before a search is given up.
+const STEPS_MAX: u64 = 5_000_000;
+/// Operations named in a violation.
+const STUCK_SHOWN: usize = 8;
+
+/// The register.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct Register {
+    value: Option<Bytes>,
+    /// None: written by an operation that was not answered; a read will tell.
+    revision: Option<Revision>,
+    /// At or below which the store was when the register was last known.
+    floor: Revision,
+}
+
+impl Register {
+    fn new() -> Self {
+        Self { value: None, revision: Some(Revision(0)), floor: Revision(0) }
+    }
+
+    fn written(&self, value: Option<&Bytes>, revision: Revision) -> Option<Self> {
+        (revision > self.floor).then(|| Self {
+            value: value.cloned(),
+            revision: Some(if value.is_some() { revision } else { Revision(0) }),
+            floor: revision,
+        })
+    }
+
+    /// The register after somebody saw this, or None when nobody could have.
+    fn seen(&self, found: Option<&Found>) -> Option<Self> {
+        match (&self.value, found) {
+            (None, None) => Some(self.clone()),
+            (Some(value), Some(found)) if *value == found.value => {
+                let known = self.revision.is_none_or(|revision| revision == found.mod_revision);
+                let later = self.revision.is_some() || found.mod_revision > self.floor;
+                (known && later).then(|| Self {
+                    value: self.value.clone(),
+                    revision: Some(found.mod_revision),
+                    floor: self.floor.max(found.mod_revision),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn step(&self, operation: &Operation) -> Option<Self> {
+        let Some((_, reply)) = &operation.reply else { return Some(self.unknown(&operation.call)) };
+        match (&operation.call, reply) {
+            (Call::Get { .. }, Reply::Get { found, .. }) => self.seen(found.as_ref()),
+            (Call::Put { value, .. }, Reply::Put { revision }) => self.written(Some(value), *revision),
+            (Call::Delete { .. }, Reply::Delete { revision, previous }) => {
+                let seen = self.seen(previous.as_ref())?;
+                if previous.is_some() { seen.written(None, *revision) } else { Some(seen) }
+            }
+            (Call::Cas { expect, value, .. }, Reply::Cas { revision, outcome: Ok(()) }) => {
+                self.revision_may_be(*expect).then(|| self.written(Some(value), *revision)).flatten()
+            }
+            (Call::Cas { expect, .. }, Reply::Cas { outcome: Err(found), .. }) => {
+                let seen = self.seen(found.as_ref())?;
+                (seen.revision != Some(*expect)).then_some(seen)
+            }
+            // A reply of another kind is a mistake of the recording, which no order explains.
+            _ => None,
+        }
+    }
+
+    fn revision_may_be(&self, expect: Revision) -> bool {
+        self.revision.map_or(expect > self.floor, |revision| revision == expect)
+    }
+
+    /// After an operation that happened without an answer.
+    fn unknown(&self, call: &Call) -> Self {
+        let floor = self.floor;
+        match call {
+            Call::Get { .. } => self.clone(),
+            Call::Put { value, .. } => Self { value: Some(value.clone()), revision: None, floor },
+            Call::Delete { .. } => Self { value: None, revision: Some(Revision(0)), floor },
+            Call::Cas { expect, value, .. } if self.revision_may_be(*expect) => {
+                Self { value: Some(value.clone()), revision: None, floor }
+            }
+            Call::Cas { .. } => self.clone(),
+        }
+    }
+}
+
+/// Checks one key's operations; refused ones are not among them.
+pub(super) fn check(key: &Bytes, mut operations: Vec<&Operation>) -> Result<(), Violation> {
+    drop_unobserved(&mut operations);
+    let name = || String::from_utf8_lossy(key).into_owned();
+    match Search::new(&operations).run() {
+        Outcome::Explained => Ok(()),
+        Outcome::Undecided => Err(Violation::Undecided { key: name(), steps: STEPS_MAX }),
+        Outcome::Stuck(at) => {
+            let stuck: Vec<String> =
+                at.iter().take(STUCK_SHOWN).map(|&index| format!("  {:?}", operations[index])).collect();
+            Err(Violation::NotLinearizable { key: name(), stuck: stuck.join("\n") })
+        }
+    }
+}
+
+/// Unanswered reads say nothing; neither does an unanswered write whose value nobody saw: every answer that depends on
+/// what is there shows it, so an order without that write explains as much.
+fn drop_unobserved(operations: &mut Vec<&Operation>) {
+    let seen: HashSet<Bytes> = operations
+        .iter()
+        .filter_map(|operation| operation.reply.as_ref()?.1.shows()?.as_ref())
+        .map(|found| found.value.clone())
+        .collect();
+    // A compare that held names its write only by revision.
+    let by_revision: bool = operations.iter().any(|operation| {
+        matches!(&operation.reply, Some((_, Reply::Cas { outcome: Ok(()), .. })))
+            && !matches!(&operation.call, Call::Cas { expect: Revision(0), .. })
+    });
+    operations.retain(|operation| {
+        operation.reply.is_some()
+            || match &operation.call {
+                Call::Get { .. } => false,
+                Call::Delete { .. } => true,
+                Call::Put { value, .. } | Call::Cas { value, .. } => by_revision || seen.contains(value),
+            }
+    });
+}
+
+enum Outcome {
+    Explained,
+    Undecided,
+    /// Operations that could not come next where the search got furthest.
+    Stuck(Vec<usize>),
+}
+
+/// A moment: a call or a reply of the operation.
+#[derive(Clone, Copy)]
+struct Moment {
+    operation: usize,
+    is_call: bool,
+}
+
+struct Search<'a> {
+    operations: &'a [&'a Operation],
+    moments: Vec<Moment>,
+    /// The moments that are left, as a list: `next[0]` is the first, positions are one more than in `moments`.
+    next: Vec<usize>,
+    previous: Vec<usize>,
+    /// Position of each operation's call and reply.
+    places: Vec<(usize, usize)>,
+}
+
+impl<'a> Search<'a> {
+    fn new(operations: &'a [&'a Operation]) -> Self {
+        let mut timed: Vec<(u64, Moment)> = Vec::with_capacity(operations.len() * 2);
+        for (operation, recorded) in operations.iter().enumerate() {
+            timed.push((recorded.called, Moment { operation, is_call: true }));
+            let end = recorded.reply.as_ref().map_or(u64::MAX, |(replied, _)| *replied);
+            timed.push((end, Moment { operation, is_call: false }));
+        }
+        timed.sort_by_key(|(time, moment)| (*time, moment.operation));
+        let moments: Vec<Moment> = timed.into_iter().map(|(_, moment)| moment).collect();
+        let mut places = vec![(0, 0); operations.len()];
+        for (at, moment) in moments.iter().enumerate() {
+            let place = &mut places[moment.operation];
+            if moment.is_call { place.0 = at + 1 } else { place.1 = at + 1 }
+        }
+        let end = moments.len() + 1;
+        let next = (1..=end).chain([end]).collect();
+        let previous = [0].into_iter().chain(0..end).collect();
+        Self { operations, moments, next, previous, places }
+    }
+
+    fn unlink(&mut self, at: usize) {
+        let (before, after) = (self.previous[at], self.next[at]);
+        self.next[before] = after;
+        self.previous[after] = before;
+    }
+
+    fn relink(&mut self, at: usize) {
+        let (before, after) = (self.previous[at], self.next[at]);
+        self.next[before] = at;
+        self.previous[after] = at;
+    }
+
+    fn lift(&mut self, operation: usize) {
+        let (call, reply) = self.places[operation];
+        self.unlink(call);
+        self.unlink(reply);
+    }
+
+    fn unlift(&mut self, operation: usize) {
+        let (call, reply) = self.places[operation];
+        self.relink(reply);
+        self.relink(call);
+    }
+
+    fn run(mut self) -> Outcome {
+        let end = self.moments.len() + 1;
+        let mut state = Register::new();
+        let mut placed = vec![0_u64; self.operations.len().div_ceil(64)];
+        let mut tried: HashSet<(Vec<u64>, Register)> = HashSet::new();
+        let mut path: Vec<(usize, Register)> = Vec::new();
+        let (mut furthest, mut stuck) = (0, Vec::new());
+        let mut at = self.next[0];
+        for _ in 0..STEPS_MAX {
+            if at == end || self.rest_unanswered() {
+                return Outcome::Explained;
+            }
+            let moment = self.moments[at - 1];
+            if moment.is_call {
+                at = self.next[at];
+                let Some(after) = state.step(self.operations[moment.operation]) else { continue };
+                flip(&mut placed, moment.operation);
+                if !tried.insert((placed.clone(), after.clone())) {
+                    flip(&mut placed, moment.operation);
+                    continue;
+                }
+                path.push((moment.operation, std::mem::replace(&mut state, after)));
+                self.lift(moment.operation);
+                at = self.next[0];
+                continue;
+            }
+            // The earliest reply that is left: its operation cannot come later, so the last choice was wrong.
+            if path.len() >= furthest {
+                furthest = path.len();
+                stuck = self.open();
+            }
+            let Some((operation, before)) = path.pop() else { return Outcome::Stuck(stuck) };
+            state = before;
+            flip(&mut placed, operation);
+            self.unlift(operation);
+            at = self.next[self.places[operation].0];
+        }
+        Outcome::Undecided
+    }
+
+    /// Whether only operations without an answer are left: they need not have happened.
+    fn rest_unanswered(&self) -> bool {
+        let end = self.moments.len() + 1;
+        let mut at = self.next[0];
+        // Calls of unanswered operations may stand before answered ones, but the answered ones' replies come first.
+        while at != end {
+            let moment = self.moments[at - 1];
+            if !moment.is_call {
+                return self.operations[moment.operation].reply.is_none();
+            }
+            at = self.next[at];
+        }
+        true
+    }
+
+    /// The operations that could come next.
+    fn open(&self) -> Vec<usize> {
+        let mut open = Vec::new();
+        let mut at = self.next[0];
+        while at <= self.moments.len() && self.moments[at - 1].is_call {
+            open.push(self.moments[at - 1].operation);
+            at = self.next[at];
+        }
+        open
+    }
+}
+
+fn flip(set: &mut [u64], operation: usize) {
+    set[operation / 64] ^= 1 << (operation % 64);
+}
