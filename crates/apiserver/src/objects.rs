@@ -56,7 +56,7 @@ pub(crate) fn store_status(error: &Error) -> Status {
         Error::NoSpace | Error::Invalid(_) | Error::LeaseNotFound | Error::LeaseExists => {
             Status::internal(error)
         }
-        Error::SlowWatcher | Error::Corrupt(_) => Status::internal(error),
+        Error::SlowWatcher | Error::Corrupt(_) | Error::Auth(_) => Status::internal(error),
     }
 }
 

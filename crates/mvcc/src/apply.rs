@@ -11,6 +11,7 @@ use store_api::{
     Op, OpResponse, RangeRequest, Revision, Txn, TxnResponse,
 };
 
+use crate::auth::{self, AuthChange, Gate};
 use crate::read::{check_revision, current, deleted, range_at};
 use crate::{Entry, Failure, MIN_LEASE_TTL_S, Reader, State, StateError, check, layout, read};
 
@@ -24,6 +25,8 @@ pub enum Reply {
     LeaseGranted(LeaseStatus),
     LeaseRevoked,
     Compacted,
+    /// Users or roles are as asked.
+    Auth,
 }
 
 /// The changes of one revision, in the order they were made. Every event carries the value before it.
@@ -49,6 +52,7 @@ pub struct Applied {
     pub replies: Vec<Result<Reply, Error>>,
     pub events: Vec<EventBatch>,
     pub leases: Vec<LeaseChange>,
+    pub auth: Vec<AuthChange>,
 }
 
 /// Applies entries in order.
@@ -62,9 +66,11 @@ pub fn apply(state: &mut impl State, entries: &[Entry]) -> Result<Applied, State
         replies: Vec::with_capacity(entries.len()),
         events: Vec::new(),
         leases: Vec::new(),
+        auth: Vec::new(),
     };
+    let mut gate = Gate::default();
     for entry in entries {
-        let reply = match apply_one(state, &mut applied, entry) {
+        let reply = match apply_one(state, &mut applied, &mut gate, entry) {
             Ok(reply) => Ok(reply),
             Err(Failure::Refused(error)) => Err(error),
             Err(Failure::State(error)) => return Err(error),
@@ -77,7 +83,12 @@ pub fn apply(state: &mut impl State, entries: &[Entry]) -> Result<Applied, State
     Ok(applied)
 }
 
-fn apply_one(state: &mut impl State, applied: &mut Applied, entry: &Entry) -> Result<Reply, Failure> {
+fn apply_one(
+    state: &mut impl State,
+    applied: &mut Applied,
+    gate: &mut Gate,
+    entry: &Entry,
+) -> Result<Reply, Failure> {
     match entry {
         Entry::Txn(txn) => apply_txn(state, applied, txn).map(Reply::Txn),
         Entry::LeaseGrant { id, ttl_s } => {
@@ -91,6 +102,14 @@ fn apply_one(state: &mut impl State, applied: &mut Applied, entry: &Entry) -> Re
             Ok(Reply::LeaseRevoked)
         }
         Entry::Compact { revision } => compact(state, *revision, applied.revision).map(|()| Reply::Compacted),
+        Entry::Auth(op) => {
+            gate.clear();
+            auth::apply(state, op, &mut applied.auth).map(|()| Reply::Auth)
+        }
+        Entry::As { caller, entry } => {
+            auth::permit(state, gate, caller, entry)?;
+            apply_one(state, applied, gate, entry)
+        }
     }
 }
 

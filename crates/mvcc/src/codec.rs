@@ -1,7 +1,7 @@
 //! Entries as bytes, for the log. Numbers are big-endian; byte strings are a u32 length and the bytes.
 //!
 //! ```text
-//! entry    1 txn | 2 lease grant: id 8, ttl 8 | 3 lease revoke: id 8 | 4 compact: revision 8
+//! entry    1 txn | 2 lease grant: id 8, ttl 8 | 3 lease revoke: id 8 | 4 compact: revision 8 | 6 auth: see `auth::codec`
 //! txn      u32 n, n compares | u32 n, n ops (success) | u32 n, n ops (failure)
 //! compare  range | target tag 1: version, 2 create, 3 mod, 5 lease: 8 bytes; 4 value: string | result 1
 //! op       1 range | 2 put: key, value, lease 8, prev 1 | 3 delete: range, prev 1 | 4 txn
@@ -12,12 +12,19 @@
 use bytes::Bytes;
 use store_api::{Compare, CompareResult, CompareTarget, KeyRange, LeaseId, Op, RangeRequest, Revision, Txn};
 
+use crate::auth::{Caller, codec as auth};
 use crate::entry::{Entry, MAX_TXN_DEPTH};
 
 /// The bytes are no entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a log entry: {0}")]
 pub struct CodecError(&'static str);
+
+impl CodecError {
+    pub(crate) const fn new(what: &'static str) -> Self {
+        Self(what)
+    }
+}
 
 type Result<T> = std::result::Result<T, CodecError>;
 
@@ -42,6 +49,16 @@ impl Entry {
                 out.push(4);
                 put_i64(out, revision.get());
             }
+            Self::Auth(op) => {
+                out.push(6);
+                auth::put_op(out, op);
+            }
+            Self::As { caller, entry } => {
+                out.extend_from_slice(&[6, auth::AS]);
+                put_bytes(out, caller.user.as_bytes());
+                put_i64(out, caller.auth_revision.cast_signed());
+                entry.encode(out);
+            }
         }
     }
 
@@ -50,28 +67,22 @@ impl Entry {
     /// # Errors
     /// When they are no entry.
     pub fn decode(bytes: Bytes) -> Result<Self> {
-        let mut input = Input { bytes };
-        let entry = match input.u8()? {
-            1 => Self::Txn(input.txn(0)?),
-            2 => Self::LeaseGrant { id: LeaseId(input.i64()?), ttl_s: input.i64()? },
-            3 => Self::LeaseRevoke { id: LeaseId(input.i64()?) },
-            4 => Self::Compact { revision: Revision(input.i64()?) },
-            _ => return Err(CodecError("unknown entry")),
-        };
+        let mut input = Input::new(bytes);
+        let entry = input.entry()?;
         if input.bytes.is_empty() { Ok(entry) } else { Err(CodecError("bytes after the end")) }
     }
 }
 
-fn put_i64(out: &mut Vec<u8>, number: i64) {
+pub(crate) fn put_i64(out: &mut Vec<u8>, number: i64) {
     out.extend_from_slice(&number.to_be_bytes());
 }
 
-fn put_len(out: &mut Vec<u8>, len: usize) {
+pub(crate) fn put_len(out: &mut Vec<u8>, len: usize) {
     // Requests are bounded far below 4 GiB (store_api::MAX_REQUEST_BYTES).
     out.extend_from_slice(&(len as u32).to_be_bytes());
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_len(out, bytes.len());
     out.extend_from_slice(bytes);
 }
@@ -162,11 +173,39 @@ fn put_range(out: &mut Vec<u8>, request: &RangeRequest) {
     out.push(u8::from(request.keys_only) | u8::from(request.count_only) << 1);
 }
 
-struct Input {
+/// Bytes that are read from the front.
+pub(crate) struct Input {
     bytes: Bytes,
 }
 
 impl Input {
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        Self { bytes }
+    }
+
+    fn entry(&mut self) -> Result<Entry> {
+        match self.u8()? {
+            1 => Ok(Entry::Txn(self.txn(0)?)),
+            2 => Ok(Entry::LeaseGrant { id: LeaseId(self.i64()?), ttl_s: self.i64()? }),
+            3 => Ok(Entry::LeaseRevoke { id: LeaseId(self.i64()?) }),
+            4 => Ok(Entry::Compact { revision: Revision(self.i64()?) }),
+            6 => self.auth(),
+            _ => Err(CodecError("unknown entry")),
+        }
+    }
+
+    fn auth(&mut self) -> Result<Entry> {
+        let tag = self.u8()?;
+        if tag != auth::AS {
+            return Ok(Entry::Auth(auth::read_op(tag, self)?));
+        }
+        let caller = Caller { user: self.text()?, auth_revision: self.i64()?.cast_unsigned() };
+        if self.bytes.starts_with(&[6, auth::AS]) {
+            return Err(CodecError("an entry asked for by two"));
+        }
+        Ok(Entry::As { caller, entry: Box::new(self.entry()?) })
+    }
+
     fn take(&mut self, len: usize) -> Result<Bytes> {
         if len > self.bytes.len() { Err(CodecError("cut short")) } else { Ok(self.bytes.split_to(len)) }
     }
@@ -176,15 +215,15 @@ impl Input {
         bytes[..].try_into().map_err(|_| CodecError("cut short"))
     }
 
-    fn u8(&mut self) -> Result<u8> {
+    pub(crate) fn u8(&mut self) -> Result<u8> {
         Ok(self.array::<1>()?[0])
     }
 
-    fn flag(&mut self) -> Result<bool> {
+    pub(crate) fn flag(&mut self) -> Result<bool> {
         Ok(self.u8()? != 0)
     }
 
-    fn i64(&mut self) -> Result<i64> {
+    pub(crate) fn i64(&mut self) -> Result<i64> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
@@ -192,13 +231,18 @@ impl Input {
         Ok(u32::from_be_bytes(self.array()?) as usize)
     }
 
-    fn string(&mut self) -> Result<Bytes> {
+    pub(crate) fn string(&mut self) -> Result<Bytes> {
         let len = self.len()?;
         self.take(len)
     }
 
+    pub(crate) fn text(&mut self) -> Result<String> {
+        let bytes = self.string()?;
+        String::from_utf8(bytes.into()).map_err(|_| CodecError("a name that is no text"))
+    }
+
     /// A counted list. Every item takes at least a byte, so a false count ends in an error, not in memory.
-    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+    pub(crate) fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
         let len = self.len()?;
         let mut out = Vec::new();
         for _ in 0..len {
@@ -296,6 +340,10 @@ mod tests {
             Entry::LeaseGrant { id: LeaseId(7), ttl_s: 10 },
             Entry::LeaseRevoke { id: LeaseId(7) },
             Entry::Compact { revision: Revision(9) },
+            Entry::As {
+                caller: Caller { user: "alice".to_owned(), auth_revision: 7 },
+                entry: Box::new(Entry::LeaseRevoke { id: LeaseId(7) }),
+            },
         ]
     }
 

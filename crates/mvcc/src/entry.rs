@@ -2,6 +2,8 @@
 
 use store_api::{LeaseId, Revision, Txn};
 
+use crate::auth::{AuthOp, Caller};
+
 /// How deep transactions may nest. etcd has no limit of its own; ours keeps a stranger's bytes off the stack's end.
 pub const MAX_TXN_DEPTH: usize = 16;
 
@@ -16,4 +18,8 @@ pub enum Entry {
     LeaseRevoke { id: LeaseId },
     /// History below `revision` may be forgotten.
     Compact { revision: Revision },
+    /// A change of users, roles, or of authentication itself.
+    Auth(AuthOp),
+    /// An entry that is applied only if the caller may. Without this the process itself asked, which is trusted.
+    As { caller: Caller, entry: Box<Entry> },
 }

@@ -7,6 +7,8 @@
 //! h <rev 8> <sub 4>            1 (put) or 0 (delete) | key                            what happened, in order
 //! l <lease 8>                  granted ttl in seconds 8
 //! a <lease 8> <key>            (empty)                                                keys attached to a lease
+//! u e                          1 (authentication is on) or 0 | auth revision 8
+//! u u <name>, u r <name>       a user, a role: see `auth::records`
 //! m r | m c | m s              revision 8: current; compacted; up to where `sweep` has cleaned up
 //! ```
 //! A version's value is stored once: in `k` while it is current, moved to `o` when it is superseded. A read at revision R
@@ -30,6 +32,8 @@ pub const HISTORY: u8 = b'h';
 pub const LEASE: u8 = b'l';
 /// Keys by lease.
 pub const ATTACHED: u8 = b'a';
+/// Authentication: on or off, and its revision.
+pub const AUTH_STATUS: &[u8] = b"ue";
 /// The current revision.
 pub const META_REVISION: &[u8] = b"mr";
 /// The compacted revision.
@@ -170,6 +174,18 @@ pub fn attached(id: LeaseId, key: &[u8]) -> Vec<u8> {
     let mut out = tagged(ATTACHED, &id.get().to_be_bytes());
     out.extend_from_slice(key);
     out
+}
+
+/// Key of a user.
+#[must_use]
+pub fn auth_user(name: &str) -> Vec<u8> {
+    [b"uu", name.as_bytes()].concat()
+}
+
+/// Key of a role.
+#[must_use]
+pub fn auth_role(name: &str) -> Vec<u8> {
+    [b"ur", name.as_bytes()].concat()
 }
 
 /// The numbers that precede a value.

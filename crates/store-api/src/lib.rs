@@ -7,11 +7,15 @@
 //! keys it writes, a delete of nothing and a read move no revision, a watch from revision R sees every event with
 //! `mod_revision >= R` in order and without a gap, and a write's reply means durable.
 
+mod auth;
+
 use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+
+pub use auth::AuthError;
 
 base::id_type!(
     /// A point in the store's history. 1 is an empty store; the first write is revision 2.
@@ -316,6 +320,9 @@ pub enum Error {
     /// The data on disk is not what was written. Nothing of it is served.
     #[error("etcdserver: corrupt: {0}")]
     Corrupt(String),
+    /// The caller may not, or is not who it says; or users and roles cannot be changed so.
+    #[error("{0}")]
+    Auth(#[from] AuthError),
 }
 
 /// A boxed future, so that the contract stays object safe.

@@ -139,7 +139,7 @@ impl Applier {
         self.pending += entries.len();
         self.dirty.get_or_insert_with(Instant::now);
         self.sweeping |= entries.iter().any(|entry| matches!(entry, Entry::Compact { .. }));
-        let Applied { revision, replies, events, leases } = done;
+        let Applied { revision, replies, events, leases, .. } = done;
         self.leases.apply(&leases, self.clock.monotonic());
         self.hub.publish(revision, &events);
         Ok(replies)

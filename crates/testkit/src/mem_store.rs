@@ -75,7 +75,7 @@ impl MemStore {
     fn apply(&self, entry: Entry) -> Result<Reply, Error> {
         let now = self.now();
         let mut inner = self.inner.lock();
-        let Applied { revision, mut replies, events, leases } = mvcc::apply(&mut inner.state, &[entry])?;
+        let Applied { revision, mut replies, events, leases, .. } = mvcc::apply(&mut inner.state, &[entry])?;
         for change in leases {
             inner.lessor.apply(change, now);
         }
