@@ -25,6 +25,14 @@ const REFEREES: &[Referee] = &[
         about: "the unmodified kubectl",
         command: || Ok(Command::new(tools::kubectl()?)),
     },
+    Referee { name: "etcd", about: "the unmodified etcd 3.6", command: || etcd("etcd") },
+    Referee { name: "etcdctl", about: "the unmodified etcdctl 3.6", command: || etcd("etcdctl") },
+    Referee { name: "etcdutl", about: "the unmodified etcdutl 3.6", command: || etcd("etcdutl") },
+    Referee {
+        name: "etcd-client",
+        about: "locks, elections, STM, watches and mirrors on etcd's Go library",
+        command: || etcd("etcd-client"),
+    },
     Referee {
         name: "kafka",
         about: "a class of Kafka's jars, such as org.apache.kafka.tools.TopicCommand",
@@ -45,6 +53,10 @@ pub fn run(args: &[String]) -> Result<()> {
         bail!("no referee is called '{name}'; there are: {}", known.join(", "));
     };
     run_command((referee.command)()?.args(&args[1..]))
+}
+
+fn etcd(name: &str) -> Result<Command> {
+    Ok(Command::new(tools::etcd()?.programs.join(name)))
 }
 
 fn kafka_class() -> Result<Command> {

@@ -50,6 +50,11 @@ fn cargo_test(tools: &tools::Tools, filter: &[String]) -> Result<()> {
         .env("KETCH_TEST_KUBECTL", &tools.kubectl)
         .env("KETCH_TEST_KAFKA_CLASSPATH", &tools.kafka_classpath)
         .env("KETCH_TEST_BUSYBOX_IMAGE", &tools.busybox_image)
-        .env("KETCH_TEST_ORDERS_IMAGE", &tools.orders_image);
+        .env("KETCH_TEST_ORDERS_IMAGE", &tools.orders_image)
+        .env("KETCH_TEST_ETCD", tools.etcd.programs.join("etcd"))
+        .env("KETCH_TEST_ETCDCTL", tools.etcd.programs.join("etcdctl"))
+        .env("KETCH_TEST_ETCDUTL", tools.etcd.programs.join("etcdutl"))
+        .env("KETCH_TEST_ETCD_GO", tools.etcd.programs.join("etcd-client"))
+        .env("KETCH_TEST_ETCDCTL_34", &tools.etcd.etcdctl_3_4);
     crate::run::run(&mut command)
 }

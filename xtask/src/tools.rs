@@ -4,7 +4,8 @@
 //! |---|---|
 //! | kubectl | its Go module, by `tests/go/kubectl` |
 //! | Kafka's console tools | jars named by `tests/java/pom.xml`, fetched by Maven |
-//! | kcat, busybox, nft | Debian's packages |
+//! | etcd, etcdctl, etcdutl 3.6, a client on etcd's Go library | their Go modules, by `tests/go/etcd`: one program |
+//! | etcdctl 3.4, kcat, busybox, nft | Debian's packages |
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,16 @@ pub struct Tools {
     pub busybox_image: PathBuf,
     /// An image archive of the example application.
     pub orders_image: PathBuf,
+    /// The unmodified etcd and its tools.
+    pub etcd: Etcd,
+}
+
+/// etcd's programs.
+pub struct Etcd {
+    /// A directory with `etcd`, `etcdctl`, `etcdutl` and `etcd-client` of 3.6.
+    pub programs: PathBuf,
+    /// Debian's etcdctl 3.4.
+    pub etcdctl_3_4: PathBuf,
 }
 
 /// Debian packages by the program that tells whether they are there.
@@ -31,6 +42,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("kcat", "kcat"),
+    ("etcdctl", "etcd-client"),
     ("busybox", "busybox-static"),
     ("java", "openjdk-17-jre-headless"),
     ("mvn", "maven"),
@@ -48,7 +60,13 @@ pub fn ensure_all() -> Result<Tools> {
     crate::image::busybox(&busybox_image)?;
     let orders_image = cache_dir()?.join("orders.tar");
     crate::image::orders(&orders_image)?;
-    Ok(Tools { kubectl: kubectl()?, kafka_classpath: kafka_classpath()?, busybox_image, orders_image })
+    Ok(Tools {
+        kubectl: kubectl()?,
+        kafka_classpath: kafka_classpath()?,
+        busybox_image,
+        orders_image,
+        etcd: etcd()?,
+    })
 }
 
 /// Whether this process is root, which apt and the node's tests need.
@@ -81,6 +99,21 @@ fn present(program: &str) -> bool {
 /// Builds kubectl from its pinned module.
 pub fn kubectl() -> Result<PathBuf> {
     go_module("kubectl", "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.6")
+}
+
+/// Builds etcd's programs from their pinned modules: one program that is known by four names.
+pub fn etcd() -> Result<Etcd> {
+    let program = go_module("etcd", "-s -w")?;
+    let programs = program.with_extension("d");
+    fs::create_dir_all(&programs)?;
+    for name in ["etcd", "etcdctl", "etcdutl", "etcd-client"] {
+        let link = programs.join(name);
+        if fs::read_link(&link).ok().as_ref() != Some(&program) {
+            let _ = fs::remove_file(&link);
+            std::os::unix::fs::symlink(&program, &link)?;
+        }
+    }
+    Ok(Etcd { programs, etcdctl_3_4: on_path("etcdctl").unwrap_or_else(|| "/usr/bin/etcdctl".into()) })
 }
 
 /// Builds the module `tests/go/NAME` into the cache, once for each content of its files, and returns the program.
