@@ -7,6 +7,7 @@
 //!
 //! No I/O and no clock: keys and `now` are arguments.
 
+pub mod jwt;
 pub mod token;
 mod user;
 pub mod x509;

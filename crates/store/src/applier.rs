@@ -17,6 +17,7 @@ use mvcc::watch::Hub;
 use mvcc::{Applied, Entry, StateError};
 
 use crate::LogIndex;
+use crate::auth::Auth;
 use crate::db::{AppliedIndex, Db};
 use crate::health::Health;
 use crate::leases::Leases;
@@ -43,6 +44,7 @@ pub(crate) struct Applier {
     pub db: Arc<Db>,
     pub hub: Arc<Hub>,
     pub leases: Arc<Leases>,
+    pub auth: Arc<Auth>,
     pub clock: SharedClock,
     pub log: Arc<Log<WalFrame>>,
     pub health: Arc<Health>,
@@ -139,7 +141,8 @@ impl Applier {
         self.pending += entries.len();
         self.dirty.get_or_insert_with(Instant::now);
         self.sweeping |= entries.iter().any(|entry| matches!(entry, Entry::Compact { .. }));
-        let Applied { revision, replies, events, leases, .. } = done;
+        let Applied { revision, replies, events, leases, auth } = done;
+        self.auth.apply(auth, applied.index.get().unsigned_abs());
         self.leases.apply(&leases, self.clock.monotonic());
         self.hub.publish(revision, &events);
         Ok(replies)

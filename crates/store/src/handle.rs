@@ -8,6 +8,7 @@ use base::random::Random;
 use base::task::{TaskKind, Tasks};
 use commitlog::Log;
 use commitlog::wal::WalFrame;
+use mvcc::auth::Caller;
 use mvcc::read::{self, History};
 use mvcc::watch::{Hub, Source};
 use mvcc::{Entry, Reply};
@@ -18,6 +19,7 @@ use store_api::{
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::auth::Auth;
 use crate::db::{self, Db};
 use crate::health::Health;
 use crate::identity::Identity;
@@ -40,6 +42,25 @@ pub(crate) struct Reads {
     pub db: Arc<Db>,
 }
 
+impl Reads {
+    /// Reads a range; None asks as the process itself.
+    fn range(&self, who: Option<&Caller>, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        let view = self.db.view()?;
+        if let Some(caller) = who {
+            mvcc::auth::permit_range(&view, caller, &request.range)?;
+        }
+        Ok(read::range(&view, request)?)
+    }
+
+    fn txn(&self, who: Option<&Caller>, txn: &Txn) -> Result<TxnResponse, Error> {
+        let view = self.db.view()?;
+        if let Some(caller) = who {
+            mvcc::auth::permit_txn(&view, caller, txn)?;
+        }
+        Ok(read::read_txn(&view, txn)?)
+    }
+}
+
 impl Source for Reads {
     fn history(&self, range: &KeyRange, from: Revision, max: usize) -> Result<History, Error> {
         Ok(read::history(&self.db.view()?, range, from, max)?)
@@ -50,6 +71,7 @@ pub(crate) struct Inner {
     pub reads: Arc<Reads>,
     pub hub: Arc<Hub>,
     pub leases: Arc<Leases>,
+    pub auth: Arc<Auth>,
     pub health: Arc<Health>,
     pub clock: SharedClock,
     pub requests: mpsc::Sender<Request>,
@@ -148,7 +170,7 @@ impl Handle {
         }
     }
 
-    async fn propose(&self, entry: Entry) -> Result<Reply, Error> {
+    pub(crate) async fn propose(&self, entry: Entry) -> Result<Reply, Error> {
         self.inner.health.check()?;
         let mut encoded = Vec::new();
         entry.encode(&mut encoded);
@@ -176,7 +198,7 @@ impl Handle {
     async fn run_txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
         mvcc::validate(&txn)?;
         if mvcc::is_read_only(&txn) {
-            return self.read_txn(txn).await;
+            return self.read_txn(None, txn).await;
         }
         match self.propose(Entry::Txn(txn)).await? {
             Reply::Txn(response) => Ok(response),
@@ -184,21 +206,25 @@ impl Handle {
         }
     }
 
-    async fn read_txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
+    pub(crate) async fn read_txn(&self, who: Option<Caller>, txn: Txn) -> Result<TxnResponse, Error> {
         let reads = self.inner.reads.clone();
         if is_short(&txn) {
-            return Ok(read::read_txn(&reads.db.view()?, &txn)?);
+            return reads.txn(who.as_ref(), &txn);
         }
-        blocking(move || Ok(read::read_txn(&reads.db.view()?, &txn)?)).await
+        blocking(move || reads.txn(who.as_ref(), &txn)).await
     }
 
-    async fn run_range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
+    pub(crate) async fn run_range(
+        &self,
+        who: Option<Caller>,
+        request: RangeRequest,
+    ) -> Result<RangeResponse, Error> {
         let reads = self.inner.reads.clone();
         if matches!(request.range, KeyRange::One(_)) {
-            return Ok(read::range(&reads.db.view()?, &request)?);
+            return reads.range(who.as_ref(), &request);
         }
         // A scan may be long, and may wait for the disk: not on a thread that serves connections.
-        blocking(move || Ok(read::range(&reads.db.view()?, &request)?)).await
+        blocking(move || reads.range(who.as_ref(), &request)).await
     }
 
     async fn grant(&self, id: LeaseId, ttl_s: i64) -> Result<LeaseStatus, Error> {
@@ -262,7 +288,7 @@ fn unexpected(reply: &Reply) -> Error {
 
 impl Store for Handle {
     fn range(&self, request: RangeRequest) -> Future_<'_, RangeResponse> {
-        Box::pin(self.run_range(request))
+        Box::pin(self.run_range(None, request))
     }
 
     fn txn(&self, txn: Txn) -> Future_<'_, TxnResponse> {

@@ -20,6 +20,7 @@
 //! The [`Replicator`] is where consensus will stand; the one here is for a single member.
 
 mod applier;
+pub mod auth;
 mod backend;
 mod db;
 mod format;
@@ -60,6 +61,8 @@ pub struct Options {
     pub disk: Arc<dyn Disk>,
     /// What ids are drawn from.
     pub random: Random,
+    /// Passwords and tokens.
+    pub auth: auth::Options,
 }
 
 impl Options {
@@ -72,6 +75,7 @@ impl Options {
             clock: SystemClock::shared(),
             disk: RealDisk::shared(),
             random: Random::from_entropy(),
+            auth: auth::Options::default(),
         }
     }
 }
@@ -87,6 +91,9 @@ pub enum Error {
     /// What is there is not what was written: restore from a snapshot.
     #[error("{path}: {what}")]
     Corrupt { path: PathBuf, what: String },
+    /// The options for tokens cannot be used: change them.
+    #[error("{0}")]
+    Auth(String),
     /// The disk or the system refused.
     #[error("{path}: {source}")]
     Io {

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::applier::{Applier, DURABLE_EVERY};
+use crate::auth::Auth;
 use crate::db::{self, AppliedIndex, Db};
 use crate::handle::{Handle, Inner, QUEUE_BYTES, QUEUE_ENTRIES, Reads};
 use crate::identity::Identity;
@@ -67,6 +68,8 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
     let granted: Vec<_> = read::leases(&view).map_err(state)?;
     let granted: Vec<_> = granted.into_iter().map(|(id, ttl_s)| LeaseChange::Granted { id, ttl_s }).collect();
     leases.apply(&granted, options.clock.monotonic());
+    let auth = Arc::new(Auth::new(&options.auth, options.clock.clone())?);
+    auth.reset(mvcc::auth::status(&view).map_err(state)?);
     drop(view);
     let next = Offset(applied.index.get() + 1);
     let layout = LogOptions { segment_bytes: SEGMENT_BYTES, zero_fill_bytes: ZERO_FILL_BYTES };
@@ -94,6 +97,7 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
         db,
         hub,
         leases,
+        auth,
         clock: options.clock.clone(),
         log: Arc::new(log),
         health: Arc::default(),
@@ -157,6 +161,7 @@ fn launch(options: Options, identity: Identity, applier: Applier, tasks: &Tasks)
         reads: Arc::new(Reads { db: applier.db.clone() }),
         hub: applier.hub.clone(),
         leases: applier.leases.clone(),
+        auth: applier.auth.clone(),
         health: applier.health.clone(),
         clock: options.clock,
         requests,

@@ -28,6 +28,7 @@ fn options(disk: &SimDisk) -> Options {
         clock: Arc::new(SimClock::new()),
         disk: disk.shared(),
         random: Random::from_seed(1),
+        auth: Default::default(),
     }
 }
 
