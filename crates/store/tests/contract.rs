@@ -97,7 +97,14 @@ async fn a_newer_format_is_refused_by_name() {
 
 fn simulated(disk: &SimDisk, clock: SharedClock) -> Options {
     let random = base::random::Random::from_seed(1);
-    Options { dir: "/data".into(), cache_bytes: 1 << 20, clock, disk: disk.shared(), random }
+    Options {
+        dir: "/data".into(),
+        cache_bytes: 1 << 20,
+        clock,
+        disk: disk.shared(),
+        random,
+        auth: Default::default(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
