@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod kafka;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

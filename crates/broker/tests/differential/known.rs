@@ -1,0 +1,67 @@
+//! What differs by nature, and what differs on purpose. Every line of the second table stands in `docs/compat.md`.
+
+use kafka_wire::ApiKey;
+use serde_json::Value;
+
+use crate::tree::{self, Difference};
+
+/// Fields that no two brokers share: times, identities, addresses, what a disk holds.
+const BY_NATURE: &[&str] = &[
+    "throttle_time_ms",
+    "cluster_id",
+    "port",
+    "log_append_time_ms",
+    "log_dir",
+    "total_bytes",
+    "usable_bytes",
+    "finalized_features_epoch",
+];
+
+/// Answers whose lists Kafka leaves in the order of a hash map.
+const UNORDERED: &[ApiKey] = &[
+    ApiKey::Metadata,
+    ApiKey::DescribeConfigs,
+    ApiKey::ListConfigResources,
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::ApiVersions,
+    ApiKey::DescribeLogDirs,
+];
+
+/// Differences on purpose: key, path, why.
+const STATED: &[(ApiKey, &str, &str)] = &[];
+
+/// Makes both answers comparable.
+pub fn normalise(key: ApiKey, ours: &mut Value, theirs: &mut Value) {
+    for side in [&mut *ours, &mut *theirs] {
+        tree::each_field(side, &mut |name, value| {
+            if BY_NATURE.contains(&name) {
+                *value = Value::Null;
+            }
+        });
+        if UNORDERED.contains(&key) {
+            tree::sort_lists(side);
+        }
+    }
+    if key == ApiKey::ApiVersions {
+        only_served(ours, theirs);
+    }
+}
+
+/// Of what Kafka announces, the keys that are served here: the rest is absent, and says so in `docs/compat.md`.
+fn only_served(ours: &Value, theirs: &mut Value) {
+    for (list, name) in
+        [("api_keys", "api_key"), ("supported_features", "name"), ("finalized_features", "name")]
+    {
+        let Some(served) = ours[list].as_array() else { return };
+        let known: Vec<&Value> = served.iter().map(|item| &item[name]).collect();
+        if let Some(all) = theirs[list].as_array_mut() {
+            all.retain(|item| known.contains(&&item[name]));
+        }
+    }
+}
+
+/// Whether a difference is one on purpose.
+pub fn stated(key: ApiKey, difference: &Difference) -> bool {
+    STATED.iter().any(|(stated, path, _)| *stated == key && *path == difference.path)
+}

@@ -1,0 +1,122 @@
+//! One of the two brokers: a connection, and the ids of its topics.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_wire::messages::{MetadataRequest, MetadataResponse};
+use kafka_wire::{ApiKey, MESSAGES, Message, Uuid, frame};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::tree;
+
+/// Longer than any wait that a request of the script asks for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const METADATA: i16 = 12;
+
+/// The ids that a broker gave its topics.
+#[derive(Default, Clone)]
+pub struct Ids(HashMap<String, Uuid>);
+
+impl Ids {
+    /// The topic's id; one that nobody has for a topic that does not exist.
+    pub fn of(&self, name: &str) -> Uuid {
+        self.0.get(name).copied().unwrap_or(Uuid::from_u128(0x1234))
+    }
+
+    fn name(&self, id: &str) -> Option<&str> {
+        self.0.iter().find(|(_, known)| known.to_string() == id).map(|(name, _)| name.as_str())
+    }
+}
+
+/// A request as it goes to a broker with these ids.
+pub struct Step {
+    pub key: ApiKey,
+    pub version: i16,
+    frame: Box<dyn Fn(&Ids) -> Vec<u8>>,
+    pub shown: String,
+}
+
+impl Step {
+    /// A request that may name topics by id.
+    pub fn new<M: Message + std::fmt::Debug>(version: i16, request: impl Fn(&Ids) -> M + 'static) -> Self {
+        let key = ApiKey::from_i16(M::KEY).expect("a client's key");
+        let shown = format!("{:?}", request(&Ids::default()));
+        let frame = move |ids: &Ids| {
+            frame::request(1, Some("differential"), version, &request(ids)).expect("writable").concat()
+        };
+        Self { key, version, frame: Box::new(frame), shown }
+    }
+}
+
+pub struct Side {
+    addr: SocketAddr,
+    stream: Option<TcpStream>,
+    pub ids: Ids,
+}
+
+impl Side {
+    pub fn new(addr: SocketAddr) -> Self {
+        Self { addr, stream: None, ids: Ids::default() }
+    }
+
+    /// The answer as a tree with topic ids replaced by names; a word when the connection was closed instead.
+    pub async fn ask(&mut self, step: &Step) -> Value {
+        let request = (step.frame)(&self.ids);
+        let Some(answer) = self.exchange(&request).await else {
+            self.stream = None;
+            return Value::String("closed the connection".into());
+        };
+        let body = answer.slice(4 + usize::from(step.key.response_header_version(step.version) == 1)..);
+        let name = format!("{}Response", step.key.name());
+        let message = MESSAGES.iter().find(|message| message.name == name).expect("every key has a response");
+        let (_, text) = (message.recode)(&body, step.version).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut tree = tree::parse(&text);
+        tree::each_field(&mut tree, &mut |field, value| {
+            if field == "topic_id"
+                && let Some(id) = value.as_str().filter(|id| Uuid::parse_str(id).is_ok_and(|id| !id.is_nil()))
+            {
+                let named = self.ids.name(id).map(|name| format!("id of {name}"));
+                *value = Value::String(named.unwrap_or_else(|| "an id".into()));
+            }
+        });
+        tree
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> Option<Bytes> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => none.insert(TcpStream::connect(self.addr).await.expect("a connection")),
+        };
+        stream.write_all(request).await.ok()?;
+        let answer = async {
+            let size = stream.read_i32().await.ok()?;
+            let mut frame = vec![0; size as usize];
+            stream.read_exact(&mut frame).await.ok()?;
+            Some(Bytes::from(frame))
+        };
+        tokio::time::timeout(ANSWER_WITHIN, answer).await.expect("an answer in time")
+    }
+
+    /// Learns the topics' ids; the topics with their numbers of partitions.
+    pub async fn learn(&mut self) -> Vec<(String, usize)> {
+        let all = MetadataRequest { topics: None, ..Default::default() };
+        let request = frame::request(1, Some("differential"), METADATA, &all).expect("writable").concat();
+        let answer = self.exchange(&request).await.expect("metadata");
+        let (_, metadata) = frame::read_response::<MetadataResponse>(&answer, METADATA).expect("readable");
+        let named = metadata.topics.iter().filter_map(|topic| Some((topic.name.clone()?, topic)));
+        let named: Vec<_> = named.collect();
+        // Ids of topics that are gone stay known: an answer about them is about the same topic on both sides.
+        self.ids.0.extend(named.iter().map(|(name, topic)| (name.clone(), topic.topic_id)));
+        let mut topics: Vec<_> = named
+            .iter()
+            .filter(|(_, topic)| !topic.is_internal)
+            .map(|(name, topic)| (name.clone(), topic.partitions.len()))
+            .collect();
+        topics.sort();
+        topics
+    }
+}
