@@ -227,7 +227,8 @@ impl Script {
             m::ProduceRequest { acks, timeout_ms: 5000, topic_data: vec![topic], ..Default::default() }
         };
         let mut step = Step::new(version, request);
-        step.shown = format!("{what}: {:.300}", step.shown);
+        step.shown.truncate(200);
+        step.kind = what;
         Planned { step, changes: false, repeatable: false }
     }
 

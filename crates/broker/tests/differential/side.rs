@@ -38,6 +38,8 @@ pub struct Step {
     pub version: i16,
     frame: Box<dyn Fn(&Ids) -> Vec<u8>>,
     pub shown: String,
+    /// What is special about it, counted apart.
+    pub kind: &'static str,
 }
 
 impl Step {
@@ -48,7 +50,7 @@ impl Step {
         let frame = move |ids: &Ids| {
             frame::request(1, Some("differential"), version, &request(ids)).expect("writable").concat()
         };
-        Self { key, version, frame: Box::new(frame), shown }
+        Self { key, version, frame: Box::new(frame), shown, kind: "" }
     }
 }
 
