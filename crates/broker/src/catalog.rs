@@ -254,6 +254,28 @@ impl Catalog {
         Ok(topic)
     }
 
+    /// Settings of every topic anew: the broker's own configurations have changed.
+    pub(crate) fn reconfigure(&self) {
+        let _applying = self.applying.lock();
+        let mut next = Snapshot::default();
+        for topic in self.snapshot().by_name.values() {
+            let settings = self.settings(&topic.name, &topic.record.configs);
+            for partition in &topic.partitions {
+                partition.log().set_options(self.layout(&settings));
+            }
+            let topic = Arc::new(Topic {
+                name: topic.name.clone(),
+                record: topic.record.clone(),
+                settings,
+                partitions: topic.partitions.clone(),
+                revision: topic.revision,
+            });
+            next.by_id.insert(topic.record.id, topic.clone());
+            next.by_name.insert(topic.name.clone(), topic);
+        }
+        self.snapshot.store(Arc::new(next));
+    }
+
     fn settings(&self, name: &str, configs: &Values) -> TopicSettings {
         let mut settings = self.server.topic(configs);
         if name == names::OFFSETS {

@@ -133,7 +133,7 @@ async fn serve(
     let (read, write) = stream.into_split();
     let (replies, queue) = mpsc::channel(PIPELINE_MAX);
     let counted = broker.clone();
-    let connection = api::Connection { broker, peer: Arc::new(peer) };
+    let connection = api::Connection::new(broker, peer);
     let reader = async move {
         let mut frames = Frames { read, buffer: BytesMut::new(), frame_max, idle };
         loop {

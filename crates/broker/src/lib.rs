@@ -18,9 +18,12 @@ mod door;
 mod groups;
 mod metrics;
 mod names;
+mod otlp;
 mod partition;
+mod resources;
 mod root;
 mod service;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

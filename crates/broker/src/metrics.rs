@@ -214,8 +214,19 @@ pub(crate) fn text(broker: &Broker) -> String {
     requests(&mut text, &broker.metrics);
     state(&mut text, broker);
     logs(&mut text, broker);
+    fetch_sessions(&mut text, broker);
     process(&mut text);
+    broker.telemetry.write(&mut text.0, broker.now_ms());
     text.0
+}
+
+/// The fetch sessions kept, as `kafka.server:type=FetchSessionCache` tells them.
+fn fetch_sessions(text: &mut Text, broker: &Broker) {
+    let (sessions, partitions, evictions) = broker.sessions.counts();
+    text.gauge("kafka_server_fetchsessioncache_numincrementalfetchsessions", sessions);
+    text.gauge("kafka_server_fetchsessioncache_numincrementalfetchpartitionscached", partitions);
+    text.head("kafka_server_fetchsessioncache_incrementalfetchsessionevictions_total", "counter");
+    text.line("kafka_server_fetchsessioncache_incrementalfetchsessionevictions_total", &[], evictions);
 }
 
 /// Text in the exposition format.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Broker;
 use crate::catalog::{Catalog, LastStop};
 use crate::config::Server;
+use crate::resources::Resources;
 use crate::root::Root;
 use crate::{Error, Options, door, names};
 
@@ -134,13 +135,25 @@ impl Service {
             flusher,
             options.durability,
         );
+        let resources = Resources::new(store.clone(), server.clone(), options.broker_id);
+        let configured = resources.load().await?;
         let catalog = Arc::new(Catalog::new(root, store.clone(), server.clone(), last));
         let revision = catalog.load().await?;
         catalog.finish_boot().map_err(Error::io(options.dir.display()))?;
         let connections = tasks.child();
-        let broker = Broker::new(&options, cluster_id, catalog.clone(), server, store, connections.clone());
-        let follow = catalog.follow(revision, tasks.token());
+        let broker = Broker::new(
+            &options,
+            cluster_id,
+            catalog.clone(),
+            server,
+            resources.clone(),
+            store,
+            connections.clone(),
+        );
+        let follow = catalog.clone().follow(revision, tasks.token());
         tasks.spawn(TaskKind::Critical, "kafka-catalog", follow);
+        let follow = resources.follow(catalog, configured, tasks.token());
+        tasks.spawn(TaskKind::Critical, "kafka-configs", follow);
         tasks.spawn(TaskKind::Service, "kafka-checkpoints", keep_checkpoints(broker.clone(), tasks.token()));
         tasks.spawn(TaskKind::Service, "kafka-retention", keep_retention(broker.clone(), tasks.clone()));
         let resuming = broker.clone();

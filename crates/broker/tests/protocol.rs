@@ -6,12 +6,9 @@ mod common;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use common::{Raw, Served, append, batch, code, create, fetch, options, produce};
-use kafka_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_wire::messages::create_topics_request::CreatableTopic;
 use kafka_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_wire::messages::*;
 use kafka_wire::record::{Builder, Producer};
 use kafka_wire::{ApiKey, ErrorCode, MESSAGES};

@@ -1,34 +1,37 @@
-//! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources.
+//! DescribeConfigs and ListConfigResources.
 
 use kafka_wire::ErrorCode;
-use kafka_wire::messages::alter_configs_response::AlterConfigsResourceResponse as ReplaceResult;
 use kafka_wire::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_wire::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use kafka_wire::messages::incremental_alter_configs_request::AlterableConfig;
-use kafka_wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as AlterResult;
 use kafka_wire::messages::list_config_resources_response::ConfigResource;
 use kafka_wire::messages::{
-    AlterConfigsRequest, AlterConfigsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, ListConfigResourcesRequest,
-    ListConfigResourcesResponse,
+    DescribeConfigsRequest, DescribeConfigsResponse, ListConfigResourcesRequest, ListConfigResourcesResponse,
 };
 
-use super::{Connection, config_source};
-use crate::catalog::{Refusal, Topic, TopicRecord};
-use crate::config::{self, Def, Kind, Server, Values};
+use super::Connection;
+use crate::catalog::{Refusal, Topic};
+use crate::config::{self, Def, Kind, Mode, Scope, Server, Values};
 use crate::names;
+use crate::resources::Kind as ResourceKind;
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
-const CLIENT_METRICS: i8 = 16;
-const GROUP: i8 = 32;
+pub(super) const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
+pub(super) const BROKER_LOGGER: i8 = 8;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;
 
-const STATIC_BROKER_SOURCE: i8 = 4;
-const DEFAULT_SOURCE: i8 = 5;
-const TOPIC_SOURCE: i8 = 1;
+/// Where a value comes from (`ConfigSource` of DescribeConfigsResponse.java).
+mod source {
+    pub(super) const TOPIC: i8 = 1;
+    pub(super) const DYNAMIC_BROKER: i8 = 2;
+    pub(super) const DYNAMIC_DEFAULT_BROKER: i8 = 3;
+    pub(super) const STATIC_BROKER: i8 = 4;
+    pub(super) const DEFAULT: i8 = 5;
+    pub(super) const CLIENT_METRICS: i8 = 7;
+    pub(super) const GROUP: i8 = 8;
+}
 
 /// Answers DescribeConfigs.
 pub(crate) fn describe(c: &Connection, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
@@ -37,7 +40,8 @@ pub(crate) fn describe(c: &Connection, request: DescribeConfigsRequest) -> Descr
         let configs = described(c, &resource, &tell);
         DescribeConfigsResult {
             error_code: configs.as_ref().err().map_or(0, |refusal| refusal.code.code()),
-            error_message: configs.as_ref().err().map(|refusal| refusal.text.clone()),
+            // Where there is nothing to say Kafka says nothing, not null.
+            error_message: Some(configs.as_ref().err().map_or(String::new(), |refusal| refusal.text.clone())),
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,
             configs: configs.unwrap_or_default(),
@@ -51,42 +55,51 @@ struct Tell {
     documentation: bool,
 }
 
+fn invalid<T>(text: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(ErrorCode::InvalidRequest, text))
+}
+
 fn described(
     c: &Connection,
     resource: &DescribeConfigsResource,
     tell: &Tell,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
     let keys = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
-    let asked = |def: &&'static Def| keys.is_none_or(|keys| keys.iter().any(|key| key == def.name));
-    let server = &c.broker.server;
-    match resource.resource_type {
-        TOPIC => {
-            let topic = find_topic(c, &resource.resource_name)?;
-            let own = shown(&topic);
-            Ok(config::TOPIC.iter().filter(asked).map(|def| topic_config(server, &own, def, tell)).collect())
-        }
+    let asked = |name: &str| keys.is_none_or(|keys| keys.iter().any(|key| key == name));
+    let (server, name) = (&c.broker.server, &*resource.resource_name);
+    let mut configs = match resource.resource_type {
+        TOPIC => topic_configs(server, &shown(&*find_topic(c, name)?), tell),
+        BROKER if name.is_empty() => default_broker_configs(server, tell),
         BROKER => {
-            check_broker(c, &resource.resource_name)?;
-            let mut configs: Vec<_> = config::BROKER
-                .iter()
-                .filter(asked)
-                .map(|def| broker_config(server, def.name, def, tell))
-                .collect();
-            let topics = config::TOPIC.iter().filter(|def| !def.synonym.is_empty());
-            let topics =
-                topics.filter(|def| keys.is_none_or(|keys| keys.iter().any(|key| key == def.synonym)));
-            configs.extend(topics.map(|def| broker_config(server, def.synonym, def, tell)));
-            configs.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok(configs)
+            check_node(c, name, "Unexpected broker id, expected {} or empty string, but received ")?;
+            broker_configs(server, tell)
         }
-        // No logger, client-metrics or group configurations exist here: the resource is known and empty.
-        BROKER_LOGGER | CLIENT_METRICS | GROUP => Ok(Vec::new()),
-        other => Err(Refusal::new(ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
-    }
+        BROKER_LOGGER if name.is_empty() => return invalid("Broker id must not be empty"),
+        // Kafka lists its Java loggers here; there are none.
+        BROKER_LOGGER => {
+            check_node(c, name, "Unexpected broker id, expected {} but received ")?;
+            Vec::new()
+        }
+        CLIENT_METRICS if name.is_empty() => {
+            return invalid("Client metrics subscription name must not be empty");
+        }
+        CLIENT_METRICS => {
+            let own = c.broker.resources.values(ResourceKind::ClientMetrics, name);
+            scoped_configs(server, Scope::ClientMetrics, source::CLIENT_METRICS, &own, tell)
+        }
+        GROUP if name.is_empty() => return invalid("Group name must not be empty"),
+        GROUP => {
+            let own = c.broker.resources.values(ResourceKind::Groups, name);
+            scoped_configs(server, Scope::Group, source::GROUP, &own, tell)
+        }
+        other => return invalid(format!("Unexpected resource type {other} for resource {name}")),
+    };
+    configs.retain(|config| asked(&config.name));
+    Ok(configs)
 }
 
 /// What the topic's own configurations are; those of the topic of offsets are built in.
-fn shown(topic: &Topic) -> Values {
+pub(super) fn shown(topic: &Topic) -> Values {
     let mut own = topic.record.configs.clone();
     if &*topic.name == names::OFFSETS {
         own.insert("cleanup.policy".into(), "compact".into());
@@ -97,229 +110,199 @@ fn shown(topic: &Topic) -> Values {
 
 fn find_topic(c: &Connection, name: &str) -> Result<std::sync::Arc<Topic>, Refusal> {
     names::check(name).map_err(|text| Refusal::new(ErrorCode::InvalidTopicException, text))?;
-    let unknown = ErrorCode::UnknownTopicOrPartition;
-    c.broker
-        .catalog
-        .topic(name)
-        .ok_or_else(|| Refusal::new(unknown, format!("The topic '{name}' does not exist.")))
+    let unknown = || Refusal::new(ErrorCode::UnknownTopicOrPartition, "");
+    c.broker.catalog.topic(name).ok_or_else(unknown)
 }
 
-fn check_broker(c: &Connection, name: &str) -> Result<(), Refusal> {
-    // The empty name stands for the defaults of all brokers.
-    if name.is_empty() || name == c.broker.broker_id.to_string() {
-        return Ok(());
+fn check_node(c: &Connection, name: &str, text: &str) -> Result<(), Refusal> {
+    match name.parse::<i32>() {
+        Ok(id) if id == c.broker.broker_id => Ok(()),
+        Ok(_) => invalid(format!("{}{name}", text.replace("{}", &c.broker.broker_id.to_string()))),
+        Err(_) => invalid(format!("Broker id must be an integer, but it is: {name}")),
     }
-    let text =
-        format!("Unexpected broker id, expected {} or empty string, but received {name}", c.broker.broker_id);
-    Err(Refusal::new(ErrorCode::InvalidRequest, text))
 }
 
-fn topic_config(
-    server: &Server,
-    own: &Values,
-    def: &'static Def,
-    tell: &Tell,
-) -> DescribeConfigsResourceResult {
-    let mut synonyms = Vec::new();
-    if tell.synonyms {
-        if let Some(value) = own.get(def.name) {
-            synonyms.push(synonym(def.name, value, TOPIC_SOURCE));
+/// The values a topic has, with where each comes from.
+pub(super) fn topic_configs_plain(server: &Server, own: &Values) -> Vec<DescribeConfigsResourceResult> {
+    topic_configs(server, own, &Tell { synonyms: false, documentation: false })
+}
+
+fn topic_configs(server: &Server, own: &Values, tell: &Tell) -> Vec<DescribeConfigsResourceResult> {
+    let shown = config::keys(Scope::Topic).iter().filter(|def| !def.internal || own.contains_key(def.name));
+    let one = |def: &'static Def| {
+        let value = server.topic_text(own, def.name);
+        let mut synonyms = match def.synonyms.first() {
+            Some(first) => broker_synonyms(server, first, &def.synonyms, false),
+            None => Vec::new(),
+        };
+        if own.contains_key(def.name) {
+            synonyms.insert(0, synonym(def.name, Some(value.clone()), source::TOPIC));
         }
-        synonyms.extend(broker_synonyms(server, def.synonym, def));
-    }
-    result(
-        def.name,
-        server.topic_text(own, def.name),
-        config_source(server, own, def),
-        def,
-        synonyms,
-        false,
-        tell,
-    )
+        result(def, Some(value), synonyms, false, tell)
+    };
+    shown.map(one).collect()
 }
 
-fn broker_config(
+fn scoped_configs(
     server: &Server,
-    name: &'static str,
-    def: &'static Def,
+    scope: Scope,
+    own_source: i8,
+    own: &Values,
+    tell: &Tell,
+) -> Vec<DescribeConfigsResourceResult> {
+    let one = |def: &'static Def| {
+        let mut synonyms = match (def.synonyms.first(), scope) {
+            (Some(first), _) => broker_synonyms(server, first, &def.synonyms, false),
+            (None, Scope::Group) => def
+                .default
+                .map(|value| synonym(def.name, Some(value.to_owned()), source::DEFAULT))
+                .into_iter()
+                .collect(),
+            (None, _) => Vec::new(),
+        };
+        let broker = def.synonyms.first().and_then(|name| server.text(name));
+        let value = own.get(def.name).cloned().or(broker).or(def.default.map(str::to_owned));
+        if own.contains_key(def.name) {
+            synonyms.insert(0, synonym(def.name, value.clone(), own_source));
+        }
+        result(def, value, synonyms, false, tell)
+    };
+    config::keys(scope).iter().map(one).collect()
+}
+
+fn broker_configs(server: &Server, tell: &Tell) -> Vec<DescribeConfigsResourceResult> {
+    let dynamic = server.dynamic();
+    let given = |name: &str| {
+        [&dynamic.broker, &dynamic.default, server.statics()].iter().any(|level| level.contains_key(name))
+    };
+    let shown = config::keys(Scope::Broker).iter().filter(|def| !def.internal || given(def.name));
+    let one = |def: &'static Def| {
+        let sensitive = def.kind == Kind::Password;
+        let names = if def.synonyms.is_empty() { vec![def.name] } else { def.synonyms.clone() };
+        let synonyms = broker_synonyms(server, def.name, &names, sensitive);
+        let value = server.text(def.name).filter(|_| !sensitive);
+        result(def, value, synonyms, def.mode == Mode::ReadOnly, tell)
+    };
+    let mut all: Vec<_> = shown.map(one).collect();
+    // Names nobody knows may be set, as for a plug-in; their values are kept to ourselves.
+    let mut unknown: Vec<&String> = dynamic.broker.keys().chain(dynamic.default.keys()).collect();
+    unknown.retain(|name| config::find(Scope::Broker, name).is_none());
+    unknown.sort_unstable();
+    unknown.dedup();
+    all.extend(unknown.into_iter().map(|name| unknown_config(server, name, true, tell)));
+    all
+}
+
+/// What all brokers were told while they run, and nothing else.
+fn default_broker_configs(server: &Server, tell: &Tell) -> Vec<DescribeConfigsResourceResult> {
+    let dynamic = server.dynamic();
+    let one = |(name, value): (&String, &String)| match config::find(Scope::Broker, name) {
+        None => unknown_config(server, name, false, tell),
+        Some(def) => {
+            let value = (def.kind != Kind::Password).then(|| value.clone());
+            let synonyms = vec![synonym(def.name, value.clone(), source::DYNAMIC_DEFAULT_BROKER)];
+            result(def, value, synonyms, def.mode == Mode::ReadOnly, tell)
+        }
+    };
+    dynamic.default.iter().map(one).collect()
+}
+
+fn unknown_config(
+    server: &Server,
+    name: &str,
+    per_broker: bool,
     tell: &Tell,
 ) -> DescribeConfigsResourceResult {
-    let given = server.given(name);
-    let source = if given.is_some() { STATIC_BROKER_SOURCE } else { DEFAULT_SOURCE };
-    let synonyms = if tell.synonyms { broker_synonyms(server, name, def) } else { Vec::new() };
-    // What is given at start stays until the next start.
-    result(name, given.unwrap_or(def.default), source, def, synonyms, true, tell)
-}
-
-fn broker_synonyms(server: &Server, name: &'static str, def: &'static Def) -> Vec<DescribeConfigsSynonym> {
-    if name.is_empty() {
-        return Vec::new();
+    let mut synonyms = broker_synonyms(server, name, &[name], true);
+    synonyms.retain(|synonym| per_broker || synonym.source == source::DYNAMIC_DEFAULT_BROKER);
+    DescribeConfigsResourceResult {
+        name: name.to_owned(),
+        value: None,
+        read_only: true,
+        config_source: synonyms.first().map_or(source::DEFAULT, |first| first.source),
+        is_sensitive: true,
+        synonyms: if tell.synonyms { synonyms } else { Vec::new() },
+        config_type: 0,
+        documentation: None,
     }
-    let given = server.given(name).map(|value| synonym(name, value, STATIC_BROKER_SOURCE));
-    given.into_iter().chain([synonym(name, def.default, DEFAULT_SOURCE)]).collect()
 }
 
-fn synonym(name: &str, value: &str, source: i8) -> DescribeConfigsSynonym {
-    DescribeConfigsSynonym { name: name.to_owned(), value: Some(value.to_owned()), source }
+/// All values of a broker's key and its synonyms, level by level, from the first that has the key's own name on.
+fn broker_synonyms(
+    server: &Server,
+    name: &str,
+    names: &[&str],
+    sensitive: bool,
+) -> Vec<DescribeConfigsSynonym> {
+    let dynamic = server.dynamic();
+    let levels = [
+        (&dynamic.broker, source::DYNAMIC_BROKER),
+        (&dynamic.default, source::DYNAMIC_DEFAULT_BROKER),
+        (server.statics(), source::STATIC_BROKER),
+    ];
+    let hide = |value: &str| (!sensitive).then(|| value.to_owned());
+    let mut all = Vec::new();
+    for (level, from) in levels {
+        let given = names.iter().filter_map(|name| Some(synonym(name, hide(level.get(*name)?), from)));
+        all.extend(given);
+    }
+    let default = |name: &&str| config::find(Scope::Broker, name)?.default;
+    all.extend(names.iter().filter_map(|name| Some(synonym(name, hide(default(name)?), source::DEFAULT))));
+    all.into_iter().skip_while(|synonym| synonym.name != name).collect()
+}
+
+fn synonym(name: &str, value: Option<String>, source: i8) -> DescribeConfigsSynonym {
+    DescribeConfigsSynonym { name: name.to_owned(), value, source }
 }
 
 fn result(
-    name: &str,
-    value: &str,
-    config_source: i8,
     def: &Def,
+    value: Option<String>,
     synonyms: Vec<DescribeConfigsSynonym>,
     read_only: bool,
     tell: &Tell,
 ) -> DescribeConfigsResourceResult {
     DescribeConfigsResourceResult {
-        name: name.to_owned(),
-        value: Some(value.to_owned()),
+        name: def.name.to_owned(),
+        value,
         read_only,
-        config_source,
-        is_sensitive: false,
-        synonyms,
+        config_source: synonyms.first().map_or(source::DEFAULT, |first| first.source),
+        is_sensitive: def.kind == Kind::Password,
+        synonyms: if tell.synonyms { synonyms } else { Vec::new() },
         config_type: def.kind as i8,
-        documentation: tell.documentation.then(|| def.doc.to_owned()),
+        documentation: tell.documentation.then(|| def.documentation()),
     }
 }
 
-/// Operations of IncrementalAlterConfigs.
-const SET: i8 = 0;
-const DELETE: i8 = 1;
-const APPEND: i8 = 2;
-const SUBTRACT: i8 = 3;
-
-/// Answers IncrementalAlterConfigs: topics' configurations change and take effect; the broker's are given at start.
-pub(crate) async fn alter(
-    c: &Connection,
-    request: IncrementalAlterConfigsRequest,
-) -> IncrementalAlterConfigsResponse {
-    let mut response = IncrementalAlterConfigsResponse::default();
-    for resource in request.resources {
-        let done = match alterable(c, resource.resource_type, &resource.resource_name) {
-            Ok(topic) => match altered(&c.broker.server, &topic, &resource.configs) {
-                Ok(configs) => store(c, &topic, configs, request.validate_only).await,
-                Err(refusal) => Err(refusal),
-            },
-            Err(refusal) => Err(refusal),
-        };
-        response.responses.push(AlterResult {
-            error_code: done.as_ref().err().map_or(0, |refusal| refusal.code.code()),
-            error_message: done.err().map(|refusal| refusal.text),
-            resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
-        });
-    }
-    response
-}
-
-/// Answers AlterConfigs: what is not named goes back to its default.
-pub(crate) async fn replace(c: &Connection, request: AlterConfigsRequest) -> AlterConfigsResponse {
-    let mut response = AlterConfigsResponse::default();
-    for resource in request.resources {
-        let configs = resource.configs.into_iter().filter_map(|config| Some((config.name, config.value?)));
-        let configs: Values = configs.collect();
-        let done = match alterable(c, resource.resource_type, &resource.resource_name) {
-            Ok(topic) => store(c, &topic, configs, request.validate_only).await,
-            Err(refusal) => Err(refusal),
-        };
-        response.responses.push(ReplaceResult {
-            error_code: done.as_ref().err().map_or(0, |refusal| refusal.code.code()),
-            error_message: done.err().map(|refusal| refusal.text),
-            resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
-        });
-    }
-    response
-}
-
-fn alterable(c: &Connection, kind: i8, name: &str) -> Result<std::sync::Arc<Topic>, Refusal> {
-    if kind != TOPIC {
-        let text = "Only configurations of topics can be altered while this broker runs.";
-        return Err(Refusal::new(ErrorCode::InvalidRequest, text));
-    }
-    let topic = find_topic(c, name)?;
-    if topic.is_internal() {
-        return Err(Refusal::new(ErrorCode::InvalidRequest, format!("The topic '{name}' is internal.")));
-    }
-    Ok(topic)
-}
-
-fn altered(server: &Server, topic: &Topic, changes: &[AlterableConfig]) -> Result<Values, Refusal> {
-    let mut configs = topic.record.configs.clone();
-    for change in changes {
-        let name = &change.name;
-        let invalid = |text: String| Refusal::new(ErrorCode::InvalidConfig, text);
-        let def =
-            config::topic_def(name).ok_or_else(|| invalid(format!("Unknown topic config name: {name}")))?;
-        let value = || {
-            let text = format!("Null value not supported for : {name}");
-            change.value.as_deref().ok_or_else(|| Refusal::new(ErrorCode::InvalidRequest, text))
-        };
-        match change.config_operation {
-            SET => configs.insert(name.clone(), value()?.to_owned()),
-            DELETE => configs.remove(name),
-            APPEND | SUBTRACT if def.kind == Kind::List => {
-                let now = server.topic_text(&configs, name).to_owned();
-                let list = edit_list(&now, value()?, change.config_operation == APPEND);
-                configs.insert(name.clone(), list)
-            }
-            APPEND | SUBTRACT => {
-                return Err(invalid(format!("Config value append is not allowed for config key: {name}")));
-            }
-            other => {
-                return Err(Refusal::new(ErrorCode::InvalidRequest, format!("Unknown operation {other}")));
-            }
-        };
-    }
-    Ok(configs)
-}
-
-fn edit_list(now: &str, words: &str, append: bool) -> String {
-    let words: Vec<_> = words.split(',').filter(|word| !word.is_empty()).collect();
-    let mut list: Vec<_> = now.split(',').filter(|word| !word.is_empty() && !words.contains(word)).collect();
-    if append {
-        list.extend(words);
-    }
-    list.join(",")
-}
-
-async fn store(c: &Connection, topic: &Topic, configs: Values, validate_only: bool) -> Result<(), Refusal> {
-    config::check_topic(&configs).map_err(|text| Refusal::new(ErrorCode::InvalidConfig, text))?;
-    if !validate_only && configs != topic.record.configs {
-        c.broker.catalog.alter(topic, TopicRecord { configs, ..topic.record.clone() }).await?;
-    }
-    Ok(())
-}
-
-/// Answers ListConfigResources (KIP-1142): topics and the broker; version 0 asks for client metrics, of which there are none.
+/// Answers ListConfigResources (KIP-1142); version 0 asks for client-metrics subscriptions only.
 pub(crate) fn list(
     c: &Connection,
     request: ListConfigResourcesRequest,
     version: i16,
 ) -> ListConfigResourcesResponse {
-    let mut wanted = request.resource_types;
-    if version == 0 {
-        wanted = vec![CLIENT_METRICS];
-    } else if wanted.is_empty() {
-        wanted = vec![TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
-    }
     let known = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
+    let wanted = match version {
+        0 => vec![CLIENT_METRICS],
+        _ if request.resource_types.is_empty() => known.to_vec(),
+        _ => request.resource_types,
+    };
     if wanted.iter().any(|kind| !known.contains(kind)) {
         let error_code = ErrorCode::UnsupportedVersion.code();
         return ListConfigResourcesResponse { error_code, ..Default::default() };
     }
-    let mut config_resources = Vec::new();
-    if wanted.contains(&TOPIC) {
-        let names = c.broker.catalog.snapshot().by_name.keys().map(ToString::to_string).collect::<Vec<_>>();
-        config_resources.extend(
-            names.into_iter().map(|resource_name| ConfigResource { resource_name, resource_type: TOPIC }),
-        );
-    }
-    for kind in [BROKER, BROKER_LOGGER].into_iter().filter(|kind| wanted.contains(kind)) {
-        config_resources
-            .push(ConfigResource { resource_name: c.broker.broker_id.to_string(), resource_type: kind });
-    }
+    let names = |kind: i8| -> Vec<String> {
+        match kind {
+            TOPIC => c.broker.catalog.snapshot().by_name.keys().map(ToString::to_string).collect(),
+            CLIENT_METRICS => c.broker.resources.names(ResourceKind::ClientMetrics),
+            GROUP => c.broker.resources.names(ResourceKind::Groups),
+            _ => vec![c.broker.broker_id.to_string()],
+        }
+    };
+    let one = |kind: i8| {
+        names(kind)
+            .into_iter()
+            .map(move |resource_name| ConfigResource { resource_name, resource_type: kind })
+    };
+    let config_resources = known.into_iter().filter(|kind| wanted.contains(kind)).flat_map(one).collect();
     ListConfigResourcesResponse { config_resources, ..Default::default() }
 }

@@ -1,5 +1,6 @@
 //! From frames to answers: which keys are served, and who serves them.
 
+mod alter_configs;
 mod cluster;
 mod configs;
 mod fetch;
@@ -21,18 +22,24 @@ use bytes::Bytes;
 use kafka_wire::frame::{self, RequestHead};
 use kafka_wire::messages as m;
 use kafka_wire::{ApiKey, ErrorCode, Message, Reader};
+use parking_lot::Mutex;
 use store_api::Store;
 
+use crate::Options;
 use crate::catalog::{Catalog, Topic};
 use crate::config::Server;
 use crate::door::{Close, Peer, Reply};
 use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::partition::Partition;
-use crate::{Options, config};
+use crate::resources::Resources;
+use crate::telemetry::{Client, Telemetry};
 
 pub(crate) use producer_ids::ProducerIds;
 pub(crate) use topics::create_automatically;
+
+/// How old a fetch session must be before another may take its place (`ServerConfigs` of Kafka has it fixed).
+const SESSION_EVICTION_MS: i64 = 120_000;
 
 /// What all connections share.
 pub(crate) struct Broker {
@@ -48,7 +55,9 @@ pub(crate) struct Broker {
     pub metrics: Metrics,
     advertised: Vec<Option<(String, u16)>>,
     producer_ids: ProducerIds,
-    sessions: fetch_sessions::Sessions,
+    pub sessions: fetch_sessions::Sessions,
+    pub resources: Arc<Resources>,
+    pub telemetry: Telemetry,
 }
 
 impl Broker {
@@ -57,6 +66,7 @@ impl Broker {
         cluster_id: String,
         catalog: Arc<Catalog>,
         server: Arc<Server>,
+        resources: Arc<Resources>,
         store: Arc<dyn Store>,
         tasks: Tasks,
     ) -> Arc<Self> {
@@ -64,7 +74,7 @@ impl Broker {
             groups: Groups::new(&server),
             sessions: fetch_sessions::Sessions::new(
                 server.number("max.incremental.fetch.session.cache.slots") as usize,
-                server.number("min.incremental.fetch.session.eviction.ms"),
+                SESSION_EVICTION_MS,
             ),
             catalog,
             server,
@@ -75,6 +85,8 @@ impl Broker {
             tasks,
             advertised: options.advertised.clone(),
             producer_ids: ProducerIds::new(store),
+            resources,
+            telemetry: Telemetry::default(),
         })
     }
 
@@ -89,9 +101,25 @@ impl Broker {
 pub(crate) struct Connection {
     pub broker: Arc<Broker>,
     pub peer: Arc<Peer>,
+    /// What the client's software calls itself and its version, once ApiVersions told.
+    pub software: Arc<Mutex<Option<(String, String)>>>,
 }
 
 impl Connection {
+    pub(crate) fn new(broker: Arc<Broker>, peer: Peer) -> Self {
+        Self { broker, peer: Arc::new(peer), software: Arc::default() }
+    }
+
+    /// Who asks, for telemetry.
+    fn client(&self, head: &RequestHead) -> Client {
+        let unknown = || ("unknown".to_owned(), "unknown".to_owned());
+        Client {
+            id: head.client_id.clone().unwrap_or_default(),
+            software: self.software.lock().clone().unwrap_or_else(unknown),
+            remote: self.peer.remote,
+        }
+    }
+
     /// Where this client reaches the broker: what is advertised for the listener, else the address it dialled.
     pub(crate) fn endpoint(&self) -> (String, i32) {
         match self.broker.advertised.get(self.peer.listener).cloned().flatten() {
@@ -130,6 +158,8 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::IncrementalAlterConfigs,
     ApiKey::OffsetDelete,
     ApiKey::DescribeCluster,
+    ApiKey::GetTelemetrySubscriptions,
+    ApiKey::PushTelemetry,
     ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
 ];
@@ -167,7 +197,7 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
         ApiKey::Fetch => Ok(fetch::handle(c, head, m::FetchRequest::read(body, v)?)),
         ApiKey::ListOffsets => now(&head, &list_offsets::handle(c, m::ListOffsetsRequest::read(body, v)?)),
         ApiKey::Metadata => now(&head, &metadata::handle(c, m::MetadataRequest::read(body, v)?, v).await),
-        ApiKey::ApiVersions => now(&head, &versions::handle(m::ApiVersionsRequest::read(body, v)?, v)),
+        ApiKey::ApiVersions => now(&head, &versions::handle(c, m::ApiVersionsRequest::read(body, v)?, v)),
         ApiKey::CreateTopics => now(&head, &topics::create(c, m::CreateTopicsRequest::read(body, v)?).await),
         ApiKey::DeleteTopics => {
             now(&head, &topics::delete(c, m::DeleteTopicsRequest::read(body, v)?, v).await)
@@ -185,10 +215,10 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
             now(&head, &configs::describe(c, m::DescribeConfigsRequest::read(body, v)?))
         }
         ApiKey::AlterConfigs => {
-            now(&head, &configs::replace(c, m::AlterConfigsRequest::read(body, v)?).await)
+            now(&head, &alter_configs::replace(c, m::AlterConfigsRequest::read(body, v)?).await)
         }
         ApiKey::IncrementalAlterConfigs => {
-            now(&head, &configs::alter(c, m::IncrementalAlterConfigsRequest::read(body, v)?).await)
+            now(&head, &alter_configs::alter(c, m::IncrementalAlterConfigsRequest::read(body, v)?).await)
         }
         ApiKey::ListConfigResources => {
             now(&head, &configs::list(c, m::ListConfigResourcesRequest::read(body, v)?, v))
@@ -204,6 +234,18 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
         }
         ApiKey::DescribeTopicPartitions => {
             now(&head, &metadata::describe_partitions(c, m::DescribeTopicPartitionsRequest::read(body, v)?))
+        }
+        ApiKey::GetTelemetrySubscriptions => {
+            let request = m::GetTelemetrySubscriptionsRequest::read(body, v)?;
+            let (broker, most) = (&c.broker, c.broker.server.number("telemetry.max.bytes"));
+            let client = c.client(&head);
+            now(&head, &broker.telemetry.get(&broker.resources, &client, &request, most, broker.now_ms()))
+        }
+        ApiKey::PushTelemetry => {
+            let request = m::PushTelemetryRequest::read(body, v)?;
+            let (broker, most) = (&c.broker, c.broker.server.number("telemetry.max.bytes"));
+            let client = c.client(&head);
+            now(&head, &broker.telemetry.push(&broker.resources, &client, &request, most, broker.now_ms()))
         }
         other => Err(Close::Refused(format!("{} is not served", other.name()))),
     }
@@ -268,19 +310,5 @@ fn rules(topic: &Topic) -> kafka_wire::record::Rules {
         timestamp_before_max_ms: topic.settings.timestamp_before_max_ms,
         timestamp_after_max_ms: topic.settings.timestamp_after_max_ms,
         ..Default::default()
-    }
-}
-
-/// The value of a configuration as DescribeConfigs and CreateTopics tell it, with its source.
-fn config_source(server: &Server, own: &config::Values, def: &config::Def) -> i8 {
-    const DYNAMIC_TOPIC: i8 = 1;
-    const STATIC_BROKER: i8 = 4;
-    const DEFAULT: i8 = 5;
-    if own.contains_key(def.name) {
-        DYNAMIC_TOPIC
-    } else if server.given(def.synonym).is_some() {
-        STATIC_BROKER
-    } else {
-        DEFAULT
     }
 }

@@ -9,13 +9,14 @@ use kafka_wire::messages::create_topics_request::CreatableTopic;
 use kafka_wire::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_wire::messages::delete_topics_request::DeleteTopicState;
 use kafka_wire::messages::delete_topics_response::DeletableTopicResult;
+use kafka_wire::messages::describe_configs_response::DescribeConfigsResourceResult;
 use kafka_wire::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
     DeleteTopicsRequest, DeleteTopicsResponse,
 };
 use kafka_wire::{ErrorCode, Uuid};
 
-use super::{Broker, Connection, config_source};
+use super::{Broker, Connection, configs};
 use crate::catalog::{PARTITIONS_MAX, Refusal, Topic, TopicRecord};
 use crate::config::{self, Values};
 use crate::names;
@@ -166,14 +167,14 @@ fn configs_of(wanted: &CreatableTopic) -> Result<Values, Refusal> {
 }
 
 fn told_configs(broker: &Broker, own: &Values) -> Vec<CreatableTopicConfigs> {
-    let tell = |def: &'static config::Def| CreatableTopicConfigs {
-        name: def.name.to_owned(),
-        value: Some(broker.server.topic_text(own, def.name).to_owned()),
-        read_only: false,
-        config_source: config_source(&broker.server, own, def),
-        is_sensitive: false,
+    let tell = |config: DescribeConfigsResourceResult| CreatableTopicConfigs {
+        name: config.name,
+        value: config.value,
+        read_only: config.read_only,
+        config_source: config.config_source,
+        is_sensitive: config.is_sensitive,
     };
-    config::TOPIC.iter().map(tell).collect()
+    configs::topic_configs_plain(&broker.server, own).into_iter().map(tell).collect()
 }
 
 /// Answers DeleteTopics.

@@ -4,16 +4,19 @@ use kafka_wire::messages::api_versions_response::{ApiVersion, FinalizedFeatureKe
 use kafka_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_wire::{ApiKey, ErrorCode};
 
-use super::SERVED;
+use super::{Connection, SERVED};
 
 /// metadata.version of Kafka 4.3 (4.3-IV0), and the first that 4.x brokers support (3.3-IV3).
 const METADATA_VERSION: (i16, i16) = (7, 30);
 
 /// Answers ApiVersions.
-pub(crate) fn handle(request: ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
+pub(crate) fn handle(c: &Connection, request: ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
     let named = is_name(&request.client_software_name) && is_name(&request.client_software_version);
     if version >= 3 && !named {
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
+    }
+    if version >= 3 {
+        *c.software.lock() = Some((request.client_software_name, request.client_software_version));
     }
     let (least, most) = METADATA_VERSION;
     let name = "metadata.version".to_owned();

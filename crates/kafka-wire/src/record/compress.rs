@@ -62,16 +62,31 @@ impl Compression {
         Self::ALL.into_iter().find(|codec| codec.name() == name)
     }
 
-    /// Compresses a whole body.
+    /// Compresses a whole body at the codec's usual level.
     pub fn compress(self, body: &[u8]) -> Result<Vec<u8>, RecordError> {
+        self.compress_at(body, None)
+    }
+
+    /// Compresses a whole body at a level of Kafka's `compression.<codec>.level`. Of lz4 and
+    /// snappy there is one compressor.
+    pub fn compress_at(self, body: &[u8], level: Option<i32>) -> Result<Vec<u8>, RecordError> {
         let failed = |_| RecordError::Decompress(self.name());
         match self {
             Self::None => Ok(body.to_vec()),
-            Self::Gzip => gzip(body).map_err(failed),
+            Self::Gzip => gzip(body, level).map_err(failed),
             Self::Snappy => snappy(body).ok_or(RecordError::Decompress("snappy")),
             Self::Lz4 => lz4(body).map_err(failed),
-            Self::Zstd => zstd::stream::encode_all(body, 0).map_err(failed),
+            Self::Zstd => zstd::stream::encode_all(body, level.unwrap_or(0)).map_err(failed),
         }
+    }
+
+    /// Decompresses a whole body that has nothing to do with records, of at most `limit` bytes.
+    pub fn decompress(self, body: &[u8], limit: usize) -> Result<Vec<u8>, RecordError> {
+        let mut plain = Vec::new();
+        let bound = limit as u64 + 1;
+        let read = self.stream(body, limit)?.take(bound).read_to_end(&mut plain);
+        read.map_err(|_| RecordError::Decompress(self.name()))?;
+        if plain.len() > limit { Err(RecordError::TooLarge(limit)) } else { Ok(plain) }
     }
 
     /// A stream of the decompressed body. `limit` bounds what the stream may hold at once, not its length.
@@ -90,8 +105,9 @@ impl Compression {
     }
 }
 
-fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+fn gzip(body: &[u8], level: Option<i32>) -> io::Result<Vec<u8>> {
+    let level = level.and_then(|level| u32::try_from(level).ok()).map(flate2::Compression::new);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level.unwrap_or_default());
     encoder.write_all(body)?;
     encoder.finish()
 }
