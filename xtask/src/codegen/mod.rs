@@ -5,6 +5,7 @@
 
 mod etcd;
 mod kafka;
+mod kafka_configs;
 mod kube;
 mod proto;
 
@@ -16,6 +17,7 @@ type Generator = (&'static str, fn() -> Result<()>, fn() -> Result<()>);
 const GENERATORS: &[Generator] = &[
     ("etcd", etcd::generate, etcd::check),
     ("kafka", kafka::generate, kafka::check),
+    ("kafka-configs", kafka_configs::generate, kafka_configs::check),
     ("kube", kube::generate, kube::check),
     ("proto", proto::generate, proto::check),
 ];
