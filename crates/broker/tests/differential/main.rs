@@ -21,7 +21,7 @@ use script::{Planned, Script};
 use side::Side;
 
 /// Requests of a run; `KETCH_TEST_DIFFERENTIAL_STEPS` asks for more.
-const STEPS: usize = 1_500;
+const STEPS: usize = 1_200;
 /// How often a broker is asked again that may not have caught up with a change.
 const PATIENCE: usize = 60;
 /// Different examples kept for each place that differs.
