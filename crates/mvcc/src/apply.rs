@@ -197,11 +197,23 @@ fn check_branch(
             Op::Put { lease, .. } if lease.get() != 0 && read::lease(state, *lease)?.is_none() => {
                 return Err(Error::LeaseNotFound.into());
             }
+            Op::Update { key, lease, .. } => check_update(state, key, *lease)?,
             Op::Put { .. } | Op::DeleteRange { .. } => {}
             Op::Txn(inner) => check_branch(state, inner, now, path)?,
         }
     }
     Ok(())
+}
+
+/// A put that keeps something needs something to keep; its own lease must exist as any put's.
+fn check_update(state: &impl Reader, key: &Bytes, lease: Option<LeaseId>) -> Result<(), Failure> {
+    if state.get(&layout::current(key))?.is_none() {
+        return Err(Error::Invalid("etcdserver: key not found".to_owned()).into());
+    }
+    match lease.filter(|lease| lease.get() != 0) {
+        Some(lease) if read::lease(state, lease)?.is_none() => Err(Error::LeaseNotFound.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The writes of one revision.
@@ -234,6 +246,10 @@ impl<S: State> Writer<'_, S> {
                 let old = self.put(key, value, *lease)?;
                 OpResponse::Put { prev_kv: old.filter(|_| *prev_kv) }
             }
+            Op::Update { key, value, lease, prev_kv } => {
+                let old = self.update(key, value.as_ref(), *lease)?;
+                OpResponse::Put { prev_kv: old.filter(|_| *prev_kv) }
+            }
             Op::DeleteRange { range, prev_kv } => {
                 let gone = self.delete_range(range)?;
                 let deleted = gone.len();
@@ -261,6 +277,22 @@ impl<S: State> Writer<'_, S> {
         self.state.put(&layout::current(key), &[&layout::meta(&kv), value])?;
         self.record(Event { kind: EventKind::Put, kv, prev_kv: old.clone() })?;
         Ok(old)
+    }
+
+    /// A put that keeps what is None.
+    fn update(
+        &mut self,
+        key: &Bytes,
+        value: Option<&Bytes>,
+        lease: Option<LeaseId>,
+    ) -> Result<Option<KeyValue>, Failure> {
+        let now = current(self.state, key)?;
+        // A delete earlier in this transaction cannot have taken it: validation refuses a key written twice.
+        let Some(now) = now else {
+            return Err(Error::Invalid("etcdserver: key not found".to_owned()).into());
+        };
+        let value = value.unwrap_or(&now.value);
+        Ok(self.put(key, value, lease.unwrap_or(now.lease))?)
     }
 
     fn delete_range(&mut self, range: &KeyRange) -> Result<Vec<KeyValue>, Failure> {

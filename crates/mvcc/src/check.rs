@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use store_api::{Compare, CompareTarget, Error, KeyRange, MAX_REQUEST_BYTES, MAX_TXN_OPS, Op, Txn};
 
 use crate::entry::MAX_TXN_DEPTH;
@@ -16,7 +17,7 @@ const TOO_LARGE: &str = "etcdserver: request is too large";
 /// # Errors
 /// `Invalid` with etcd's text: an empty key, too many operations, a key that is written twice, too many bytes.
 pub fn validate(txn: &Txn) -> Result<(), Error> {
-    check_shape(txn, 0)?;
+    check_shape(txn, MAX_TXN_OPS, 0)?;
     if bytes_of(txn) > MAX_REQUEST_BYTES {
         return Err(invalid(TOO_LARGE));
     }
@@ -31,7 +32,7 @@ pub fn validate(txn: &Txn) -> Result<(), Error> {
 pub fn is_read_only(txn: &Txn) -> bool {
     txn.success.iter().chain(&txn.failure).all(|op| match op {
         Op::Range(_) => true,
-        Op::Put { .. } | Op::DeleteRange { .. } => false,
+        Op::Put { .. } | Op::Update { .. } | Op::DeleteRange { .. } => false,
         Op::Txn(inner) => is_read_only(inner),
     })
 }
@@ -40,9 +41,10 @@ fn invalid(text: &str) -> Error {
     Error::Invalid(text.to_owned())
 }
 
-fn check_shape(txn: &Txn, depth: usize) -> Result<(), Error> {
+/// What a nested transaction may hold is what its parent's widest list left over (etcd's `checkTxnRequest`).
+fn check_shape(txn: &Txn, budget: usize, depth: usize) -> Result<(), Error> {
     let most = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
-    if most > MAX_TXN_OPS || depth > MAX_TXN_DEPTH {
+    if most > budget || depth > MAX_TXN_DEPTH {
         return Err(invalid(TOO_MANY_OPS));
     }
     for compare in &txn.compare {
@@ -50,10 +52,10 @@ fn check_shape(txn: &Txn, depth: usize) -> Result<(), Error> {
     }
     txn.success.iter().chain(&txn.failure).try_for_each(|op| match op {
         Op::Range(request) => check_range(&request.range),
-        Op::Put { key, .. } if key.is_empty() => Err(invalid(EMPTY_KEY)),
-        Op::Put { .. } => Ok(()),
+        Op::Put { key, .. } | Op::Update { key, .. } if key.is_empty() => Err(invalid(EMPTY_KEY)),
+        Op::Put { .. } | Op::Update { .. } => Ok(()),
         Op::DeleteRange { range, .. } => check_range(range),
-        Op::Txn(inner) => check_shape(inner, depth + 1),
+        Op::Txn(inner) => check_shape(inner, budget - most, depth + 1),
     })
 }
 
@@ -80,6 +82,7 @@ fn op_bytes(op: &Op) -> usize {
     match op {
         Op::Range(request) => range_bytes(&request.range),
         Op::Put { key, value, .. } => key.len() + value.len(),
+        Op::Update { key, value, .. } => key.len() + value.as_ref().map_or(0, Bytes::len),
         Op::DeleteRange { range, .. } => range_bytes(range),
         Op::Txn(inner) => bytes_of(inner),
     }
@@ -115,7 +118,7 @@ impl<'a> Writes<'a> {
             }
         }
         for op in ops {
-            if let Op::Put { key, .. } = op {
+            if let Op::Put { key, .. } | Op::Update { key, .. } = op {
                 all.add_put(key, None)?;
             }
         }
@@ -184,7 +187,7 @@ mod tests {
         check((0..129).map(|n| Op::put(n.to_string(), "")).collect(), Err(TOO_MANY_OPS));
         check(vec![Op::put("k", vec![0; MAX_REQUEST_BYTES])], Err(TOO_LARGE));
         check(vec![Op::put("k", vec![0; MAX_REQUEST_BYTES - 1])], Ok(()));
-        let deep = (0..20).fold(put("a"), |op, _| nested(vec![op], vec![]));
+        let deep = (0..200).fold(put("a"), |op, _| nested(vec![op], vec![]));
         check(vec![deep], Err(TOO_MANY_OPS));
     }
 }

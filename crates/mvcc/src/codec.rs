@@ -5,12 +5,17 @@
 //! txn      u32 n, n compares | u32 n, n ops (success) | u32 n, n ops (failure)
 //! compare  range | target tag 1: version, 2 create, 3 mod, 5 lease: 8 bytes; 4 value: string | result 1
 //! op       1 range | 2 put: key, value, lease 8, prev 1 | 3 delete: range, prev 1 | 4 txn
+//!          5 update: key, flags 1 (1 value, 2 lease, 4 prev), value if any, lease 8 if any
+//!          6 range, sort target 1, sort order 1, bounds 4 x 8 (min, max mod; min, max create revision)
 //! range    1 one: key | 2 span: start, end
 //! ```
 //! Decoding allocates no more than the bytes at hand allow: counts are not trusted with a reservation.
 
 use bytes::Bytes;
-use store_api::{Compare, CompareResult, CompareTarget, KeyRange, LeaseId, Op, RangeRequest, Revision, Txn};
+use store_api::{
+    Compare, CompareResult, CompareTarget, KeyRange, LeaseId, Op, RangeRequest, Revision, RevisionBounds,
+    SortOrder, SortTarget, Txn,
+};
 
 use crate::auth::{Caller, codec as auth};
 use crate::entry::{Entry, MAX_TXN_DEPTH};
@@ -143,9 +148,21 @@ fn result_tag(result: CompareResult) -> u8 {
 
 fn put_op(out: &mut Vec<u8>, op: &Op) {
     match op {
-        Op::Range(request) => {
+        Op::Range(request) if crate::arrange::is_plain(request) => {
             out.push(1);
             put_range(out, request);
+        }
+        Op::Range(request) => {
+            out.push(6);
+            put_range(out, request);
+            put_arrangement(out, request);
+        }
+        Op::Update { key, value, lease, prev_kv } => {
+            out.push(5);
+            put_bytes(out, key);
+            out.push(u8::from(value.is_some()) | u8::from(lease.is_some()) << 1 | u8::from(*prev_kv) << 2);
+            value.iter().for_each(|value| put_bytes(out, value));
+            lease.iter().for_each(|lease| put_i64(out, lease.get()));
         }
         Op::Put { key, value, lease, prev_kv } => {
             out.push(2);
@@ -171,6 +188,23 @@ fn put_range(out: &mut Vec<u8>, request: &RangeRequest) {
     put_i64(out, i64::try_from(request.limit).unwrap_or(i64::MAX));
     put_i64(out, request.revision.map_or(0, Revision::get));
     out.push(u8::from(request.keys_only) | u8::from(request.count_only) << 1);
+}
+
+fn put_arrangement(out: &mut Vec<u8>, request: &RangeRequest) {
+    out.push(match request.sort_target {
+        SortTarget::Key => 0,
+        SortTarget::Version => 1,
+        SortTarget::CreateRevision => 2,
+        SortTarget::ModRevision => 3,
+        SortTarget::Value => 4,
+    });
+    out.push(match request.sort_order {
+        SortOrder::None => 0,
+        SortOrder::Ascend => 1,
+        SortOrder::Descend => 2,
+    });
+    let RevisionBounds { min_mod, max_mod, min_create, max_create } = request.bounds;
+    [min_mod, max_mod, min_create, max_create].iter().for_each(|bound| put_i64(out, bound.get()));
 }
 
 /// Bytes that are read from the front.
@@ -300,6 +334,8 @@ impl Input {
             },
             3 => Op::DeleteRange { range: self.key_range()?, prev_kv: self.flag()? },
             4 => Op::Txn(self.txn(depth + 1)?),
+            5 => self.update()?,
+            6 => Op::Range(self.arranged_range()?),
             _ => return Err(CodecError("unknown op")),
         })
     }
@@ -310,7 +346,41 @@ impl Input {
         let revision = Some(Revision(self.i64()?)).filter(|r| r.get() > 0);
         let flags = self.u8()?;
         let (keys_only, count_only) = (flags & 1 != 0, flags & 2 != 0);
-        Ok(RangeRequest { range, limit, revision, keys_only, count_only, serializable: false })
+        Ok(RangeRequest { limit, revision, keys_only, count_only, ..RangeRequest::of(range) })
+    }
+
+    fn arranged_range(&mut self) -> Result<RangeRequest> {
+        let mut request = self.range()?;
+        request.sort_target = match self.u8()? {
+            0 => SortTarget::Key,
+            1 => SortTarget::Version,
+            2 => SortTarget::CreateRevision,
+            3 => SortTarget::ModRevision,
+            4 => SortTarget::Value,
+            _ => return Err(CodecError("unknown sort target")),
+        };
+        request.sort_order = match self.u8()? {
+            0 => SortOrder::None,
+            1 => SortOrder::Ascend,
+            2 => SortOrder::Descend,
+            _ => return Err(CodecError("unknown sort order")),
+        };
+        let mut bound = || self.i64().map(Revision);
+        request.bounds = RevisionBounds {
+            min_mod: bound()?,
+            max_mod: bound()?,
+            min_create: bound()?,
+            max_create: bound()?,
+        };
+        Ok(request)
+    }
+
+    fn update(&mut self) -> Result<Op> {
+        let key = self.string()?;
+        let flags = self.u8()?;
+        let value = if flags & 1 != 0 { Some(self.string()?) } else { None };
+        let lease = if flags & 2 != 0 { Some(LeaseId(self.i64()?)) } else { None };
+        Ok(Op::Update { key, value, lease, prev_kv: flags & 4 != 0 })
     }
 }
 
@@ -332,6 +402,14 @@ mod tests {
                 Op::put("a", "1"),
                 Op::Range(RangeRequest { limit: 5, keys_only: true, ..RangeRequest::prefix("a") }),
                 Op::Txn(Txn { failure: vec![Op::delete("b")], ..Txn::default() }),
+                Op::Update { key: "u".into(), value: Some("2".into()), lease: None, prev_kv: true },
+                Op::Update { key: "v".into(), value: None, lease: Some(LeaseId(3)), prev_kv: false },
+                Op::Range(RangeRequest {
+                    sort_target: SortTarget::Value,
+                    sort_order: SortOrder::Descend,
+                    bounds: RevisionBounds { max_mod: Revision(9), ..RevisionBounds::default() },
+                    ..RangeRequest::prefix("a")
+                }),
             ],
             failure: vec![Op::DeleteRange { range: KeyRange::prefix("c"), prev_kv: true }],
         };

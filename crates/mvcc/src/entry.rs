@@ -5,7 +5,7 @@ use store_api::{LeaseId, Revision, Txn};
 use crate::auth::{AuthOp, Caller};
 
 /// How deep transactions may nest. etcd has no limit of its own; ours keeps a stranger's bytes off the stack's end.
-pub const MAX_TXN_DEPTH: usize = 16;
+pub const MAX_TXN_DEPTH: usize = 64;
 
 /// One change.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@
 //! `watch` uses channels, but spawns nothing and waits for nothing but them.
 
 mod apply;
+mod arrange;
 pub mod auth;
 mod check;
 mod codec;

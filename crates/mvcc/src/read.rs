@@ -9,7 +9,7 @@ use store_api::{
     Revision, Txn, TxnResponse,
 };
 
-use crate::{Failure, Reader, StateError, check, layout};
+use crate::{Failure, Reader, StateError, arrange, check, layout};
 
 /// Events a history read looks at before it returns, so that a watch of a rare key does not hold a view for long.
 const HISTORY_SCAN_MAX: usize = 10_000;
@@ -72,6 +72,16 @@ pub(crate) fn range_at(
     request: &RangeRequest,
     now: Revision,
 ) -> Result<RangeResponse, Failure> {
+    if arrange::is_plain(request) {
+        return scan_range(state, request, now);
+    }
+    let mut response = scan_range(state, &arrange::to_fetch(request), now)?;
+    arrange::arrange(request, &mut response);
+    Ok(response)
+}
+
+/// Serves a request as if it asked for the store's own order and no bounds.
+fn scan_range(state: &impl Reader, request: &RangeRequest, now: Revision) -> Result<RangeResponse, Failure> {
     let at = request.revision.filter(|r| r.get() > 0);
     check_revision(state, at, now)?;
     let mut answer = Answer::new(request, now);
@@ -218,7 +228,7 @@ fn read_branch(
         response.responses.push(match op {
             Op::Range(request) => OpResponse::Range(range_at(state, request, now)?),
             Op::Txn(inner) => OpResponse::Txn(read_branch(state, inner, now, path)?),
-            Op::Put { .. } | Op::DeleteRange { .. } => {
+            Op::Put { .. } | Op::Update { .. } | Op::DeleteRange { .. } => {
                 return Err(Error::Invalid("the transaction writes".to_owned()).into());
             }
         });

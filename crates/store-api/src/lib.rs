@@ -81,6 +81,35 @@ pub fn prefix_end(prefix: &[u8]) -> Bytes {
     })
 }
 
+/// What the keys of an answer are sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SortTarget {
+    #[default]
+    Key,
+    Version,
+    CreateRevision,
+    ModRevision,
+    Value,
+}
+
+/// Which way. `None` is the store's own order, which is ascending by key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SortOrder {
+    #[default]
+    None,
+    Ascend,
+    Descend,
+}
+
+/// Keeps keys written within these revisions (inclusive) in the answer; 0 is no bound. `count` is not touched by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RevisionBounds {
+    pub min_mod: Revision,
+    pub max_mod: Revision,
+    pub min_create: Revision,
+    pub max_create: Revision,
+}
+
 /// A read.
 #[derive(Debug, Clone)]
 pub struct RangeRequest {
@@ -93,6 +122,9 @@ pub struct RangeRequest {
     pub count_only: bool,
     /// False: linearizable. True: whatever this member has.
     pub serializable: bool,
+    pub sort_target: SortTarget,
+    pub sort_order: SortOrder,
+    pub bounds: RevisionBounds,
 }
 
 impl RangeRequest {
@@ -109,11 +141,21 @@ impl RangeRequest {
     /// A linearizable read of a range.
     #[must_use]
     pub fn of(range: KeyRange) -> Self {
-        Self { range, limit: 0, revision: None, keys_only: false, count_only: false, serializable: false }
+        Self {
+            range,
+            limit: 0,
+            revision: None,
+            keys_only: false,
+            count_only: false,
+            serializable: false,
+            sort_target: SortTarget::Key,
+            sort_order: SortOrder::None,
+            bounds: RevisionBounds::default(),
+        }
     }
 }
 
-/// Answer to a read. Keys are in ascending order.
+/// Answer to a read. Keys are in the order asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RangeResponse {
     /// The store's revision when the read was served (not the revision asked for).
@@ -177,8 +219,24 @@ impl Compare {
 #[derive(Debug, Clone)]
 pub enum Op {
     Range(RangeRequest),
-    Put { key: Bytes, value: Bytes, lease: LeaseId, prev_kv: bool },
-    DeleteRange { range: KeyRange, prev_kv: bool },
+    Put {
+        key: Bytes,
+        value: Bytes,
+        lease: LeaseId,
+        prev_kv: bool,
+    },
+    /// A put on a key that must exist, which keeps its value, its lease, or both: what is None (etcd's `ignore_value` and
+    /// `ignore_lease`).
+    Update {
+        key: Bytes,
+        value: Option<Bytes>,
+        lease: Option<LeaseId>,
+        prev_kv: bool,
+    },
+    DeleteRange {
+        range: KeyRange,
+        prev_kv: bool,
+    },
     Txn(Txn),
 }
 
