@@ -78,6 +78,9 @@ pub struct UpArgs {
     /// Port of the Kubernetes API (HTTPS) [default: 6443]; 0 picks a free one
     #[arg(long, env = "KETCH_API_PORT", value_name = "PORT")]
     pub api_port: Option<u16>,
+    /// Port of the store's etcd API (mutual TLS) [default: 2379]; 0 picks a free one
+    #[arg(long, env = "KETCH_ETCD_PORT", value_name = "PORT")]
+    pub etcd_port: Option<u16>,
     /// Port of the Kafka protocol [default: 9092]; 0 picks a free one
     #[arg(long, env = "KETCH_KAFKA_PORT", value_name = "PORT")]
     pub kafka_port: Option<u16>,
@@ -93,6 +96,9 @@ pub struct UpArgs {
     /// Leave the broker out
     #[arg(long, env = "KETCH_NO_BROKER")]
     pub no_broker: bool,
+    /// Leave the etcd API out: the store is reached from within only
+    #[arg(long, env = "KETCH_NO_ETCD_PORT")]
+    pub no_etcd_port: bool,
     /// Do not let pods reach the broker
     #[arg(long, env = "KETCH_NO_POD_KAFKA")]
     pub no_pod_kafka: bool,

@@ -18,6 +18,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub listen: Vec<IpAddr>,
     pub api_port: u16,
+    /// None leaves the etcd API out.
+    pub etcd_port: Option<u16>,
     pub kafka_port: u16,
     pub kubelet_port: u16,
     pub console_port: u16,
@@ -83,6 +85,7 @@ struct File {
     listen: Option<Vec<IpAddr>>,
     log: Option<String>,
     api: ApiFile,
+    etcd: EtcdFile,
     kafka: KafkaFile,
     kubelet: KubeletFile,
     console: ConsoleFile,
@@ -92,6 +95,12 @@ struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct ApiFile {
+    port: Option<u16>,
+}
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct EtcdFile {
+    enabled: Option<bool>,
     port: Option<u16>,
 }
 #[derive(Debug, Default, Deserialize)]
@@ -143,11 +152,13 @@ impl Config {
         let cidr = |flag: &Option<String>, file: Option<String>, default: &str| -> Result<Cidr> {
             flag.clone().or(file).unwrap_or_else(|| default.into()).parse()
         };
+        let etcd = !args.no_etcd_port && file.etcd.enabled.unwrap_or(true);
         let data_dir = DataDir { data_dir: args.data_dir.data_dir.clone().or(file.data_dir) };
         Ok(Self {
             data_dir: data_dir.resolve()?,
             listen: args.listen.clone().or(file.listen).unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.into()]),
             api_port: args.api_port.or(file.api.port).unwrap_or(6443),
+            etcd_port: etcd.then(|| args.etcd_port.or(file.etcd.port).unwrap_or(2379)),
             kafka_port: args.kafka_port.or(file.kafka.port).unwrap_or(9092),
             kubelet_port: args.kubelet_port.or(file.kubelet.port).unwrap_or(10_250),
             console_port: args.console_port.or(file.console.port).unwrap_or(8123),
@@ -225,6 +236,9 @@ mod tests {
         let config = merged(&["--api-port", "1"], "[api]\nport = 2\n[kafka]\nport = 3").unwrap();
         assert_eq!((config.api_port, config.kafka_port, config.kubelet_port), (1, 3, 10_250));
         assert_eq!(config.kafka_durability, Durability::Fsync);
+        assert_eq!(config.etcd_port, Some(2379));
+        assert_eq!(merged(&["--no-etcd-port"], "[etcd]\nport = 4").unwrap().etcd_port, None);
+        assert_eq!(merged(&[], "[etcd]\nport = 4").unwrap().etcd_port, Some(4));
         let config = merged(&[], "[kafka]\ndurability = 'page-cache'").unwrap();
         assert_eq!(config.kafka_durability, Durability::PageCache);
     }

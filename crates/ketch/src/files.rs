@@ -17,6 +17,9 @@ const FORMAT: u32 = 1;
 pub struct Endpoints {
     /// URL of the Kubernetes API.
     pub api: String,
+    /// URL of the store's etcd API.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub etcd: Option<String>,
     /// `host:port` of the broker.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kafka: Option<String>,
@@ -167,6 +170,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let endpoints = Endpoints {
             api: "https://127.0.0.1:1".into(),
+            etcd: None,
             kafka: None,
             kubelet: None,
             console: None,

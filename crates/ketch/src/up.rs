@@ -102,6 +102,7 @@ struct Voyage<'a> {
 /// What runs.
 struct Parts {
     store: store::Handle,
+    etcd: Option<store::door::Handle>,
     api: apiserver::Handle,
     broker: Option<broker::Handle>,
     node: Option<node::Node>,
@@ -145,6 +146,7 @@ impl<'a> Voyage<'a> {
         let gateway = ground.as_ref().map(|g| IpAddr::from(g.gateway));
         let pki = pki::Pki::open(&self.config.data_dir.join("pki"), self.clock.unix_ms() / 1000)?;
         let store = self.start_store()?;
+        let etcd = self.start_etcd(&store, &pki, gateway).await?;
         let broker = self.start_broker(&store, gateway).await?;
         let api = self.start_api(&store, &pki, gateway).await?;
         self.write_kubeconfig(&api, &pki)?;
@@ -161,7 +163,7 @@ impl<'a> Voyage<'a> {
             None => None,
         };
         let console = self.start_console(broker.as_ref()).await?;
-        Ok(Parts { store, api, broker, node, console })
+        Ok(Parts { store, etcd, api, broker, node, console })
     }
 
     fn start_store(&self) -> Result<store::Handle> {
@@ -170,6 +172,32 @@ impl<'a> Voyage<'a> {
         let handle = store::Service::start(options, &self.tasks).context("the store does not start")?;
         self.say("store", "durable by group commit");
         Ok(handle)
+    }
+
+    /// The store's etcd API; who comes must show a certificate, such as `pki/etcd/client.crt`.
+    async fn start_etcd(
+        &self,
+        store: &store::Handle,
+        pki: &pki::Pki,
+        gateway: Option<IpAddr>,
+    ) -> Result<Option<store::door::Handle>> {
+        let Some(port) = self.config.etcd_port else { return Ok(None) };
+        pki.etcd_client()?;
+        let mut addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)];
+        addresses.extend(self.config.listen.iter().copied().chain(gateway).chain(self.config.node_ip));
+        addresses.sort_unstable();
+        addresses.dedup();
+        let dns = vec!["localhost".to_owned(), self.config.node_name.clone()];
+        let leaf = pki.etcd_server(&pki::Names { dns, addresses })?;
+        let tls = Arc::new(pki.etcd_server_config(&leaf)?);
+        let options = store::door::Options::new(self.addresses(port, gateway), Some(tls));
+        let handle = store::door::Service::start(options, store.clone(), &self.tasks)
+            .await
+            .context("the etcd API does not start")?;
+        if let Some(address) = handle.addrs().first() {
+            self.say("etcd", &format!("{}, mutual TLS", files::https(*address)));
+        }
+        Ok(Some(handle))
     }
 
     async fn start_broker(
@@ -298,6 +326,7 @@ impl<'a> Voyage<'a> {
     fn announce(&self, parts: &Parts) -> Result<()> {
         let endpoints = Endpoints {
             api: parts.api.addr().map(files::https).unwrap_or_default(),
+            etcd: parts.etcd.as_ref().and_then(|e| e.addrs().first()).copied().map(files::https),
             kafka: parts.broker.as_ref().map(|b| b.addr().to_string()),
             console: Some(format!("http://{}", parts.console)),
             kafka_durability: parts.broker.as_ref().map(|_| self.config.kafka_durability.name().to_owned()),

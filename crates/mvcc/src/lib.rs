@@ -26,7 +26,7 @@ mod state;
 pub mod watch;
 
 pub use apply::{Applied, EventBatch, LeaseChange, Reply, apply};
-pub use check::{is_read_only, validate};
+pub use check::{check_writes, is_read_only, validate};
 pub use codec::CodecError;
 pub use compact::sweep;
 pub use entry::{Entry, MAX_TXN_DEPTH};

@@ -30,6 +30,14 @@ pub fn compacted(state: &impl Reader) -> Result<Revision, StateError> {
     Ok(Revision(number(state, layout::META_COMPACTED)?.unwrap_or(0)))
 }
 
+/// What compactions have cleaned up to; 0 when nothing was.
+///
+/// # Errors
+/// When the state fails.
+pub fn swept(state: &impl Reader) -> Result<Revision, StateError> {
+    Ok(Revision(number(state, layout::META_SWEPT)?.unwrap_or(0)))
+}
+
 pub(crate) fn number(state: &impl Reader, key: &[u8]) -> Result<Option<i64>, StateError> {
     state.get(key)?.map(|record| layout::parse_number(&record)).transpose()
 }

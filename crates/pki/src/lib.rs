@@ -182,6 +182,22 @@ impl Pki {
         self.etcd_ca.leaf(&dir, "client", "etcd-client", &[], &Names::default(), Usage::Client, self.now_s)
     }
 
+    /// TLS for the store's door: a client must show a certificate of its authority.
+    ///
+    /// # Errors
+    /// When the leaf is unusable.
+    pub fn etcd_server_config(&self, leaf: &Leaf) -> Result<rustls::ServerConfig, Error> {
+        tls::mutual_server(leaf, self.etcd_ca_pem())
+    }
+
+    /// TLS for a client of the store's door.
+    ///
+    /// # Errors
+    /// When the leaf is unusable.
+    pub fn etcd_client_config(&self, leaf: &Leaf) -> Result<rustls::ClientConfig, Error> {
+        tls::client(self.etcd_ca_pem(), Some(leaf))
+    }
+
     /// TLS for a server of the cluster: a client may show a certificate of the cluster authority.
     ///
     /// # Errors

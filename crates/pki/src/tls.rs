@@ -56,6 +56,21 @@ pub fn server(leaf: &Leaf, client_ca_pem: Option<&str>) -> Result<ServerConfig, 
     Ok(config)
 }
 
+/// A server that speaks only with clients that show a certificate of this authority.
+///
+/// # Errors
+/// When the PEM texts do not hold what they should.
+pub fn mutual_server(leaf: &Leaf, client_ca_pem: &str) -> Result<ServerConfig, Error> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_ca_pem)?), provider())
+        .build()
+        .map_err(|e| rustls::Error::General(e.to_string()))?;
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let (chain, key) = material(leaf)?;
+    let mut config = builder.with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
+    config.alpn_protocols = alpn();
+    Ok(config)
+}
+
 /// A client that trusts one authority and may show a certificate.
 ///
 /// # Errors

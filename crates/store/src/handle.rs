@@ -135,6 +135,11 @@ impl Handle {
         self.inner.leader.subscribe()
     }
 
+    /// Whether what a compaction at `revision` made unreachable has been removed.
+    pub(crate) fn swept(&self, revision: Revision) -> Result<bool, Error> {
+        Ok(read::swept(&self.inner.reads.db.view()?)? >= revision)
+    }
+
     /// Takes no more requests, makes the state durable and closes the files; returns when that is done. What was
     /// accepted before is finished. Also happens when the tasks given at the start are shut down.
     pub async fn close(&self) {

@@ -23,6 +23,7 @@ mod applier;
 pub mod auth;
 mod backend;
 mod db;
+pub mod door;
 mod format;
 mod handle;
 mod health;
@@ -94,6 +95,13 @@ pub enum Error {
     /// The options for tokens cannot be used: change them.
     #[error("{0}")]
     Auth(String),
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        address: std::net::SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
     /// The disk or the system refused.
     #[error("{path}: {source}")]
     Io {

@@ -1,0 +1,143 @@
+//! The etcd v3 API on a port: the only part of the store that knows protobuf.
+//!
+//! ```text
+//! server: listener ─▶ TLS (client certificate → Peer) ─▶ hyper: HTTP/2, HTTP/1.1
+//!                                                          │ gRPC: grpc::Services, by service name
+//!                                                          ▼
+//!            kv, watch, lease, ... over Arc<Door> ─▶ convert ─▶ Handle (the store) ─▶ convert, error ─▶ answer
+//! ```
+//! A service is a small struct over `Arc<Door>`; [`services`] lists them all.
+
+mod convert;
+mod error;
+mod grpc;
+mod health;
+mod kv;
+mod server;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::task::{TaskKind, Tasks};
+use etcd_wire::etcdserverpb as pb;
+use store_api::Revision;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+
+/// Most bytes of one request's message: etcd's request limit and its allowance for what surrounds a request.
+pub(crate) const MESSAGE_BYTES_MAX: usize = store_api::MAX_REQUEST_BYTES + 512 * 1024;
+/// etcd's `--experimental-watch-progress-notify-interval` default.
+const PROGRESS_EVERY: Duration = Duration::from_secs(600);
+
+/// How the door is set up.
+#[derive(Clone)]
+pub struct Options {
+    /// Where it listens; port 0 picks a free one.
+    pub listen: Vec<SocketAddr>,
+    /// TLS; who must show a certificate is decided there. None serves in the clear.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The URLs clients are told to use; those listened on when empty.
+    pub advertise: Vec<String>,
+    /// How often a quiet watch that asked for it is told how far it is.
+    pub progress_every: Duration,
+}
+
+impl Options {
+    /// A door on these addresses.
+    #[must_use]
+    pub fn new(listen: Vec<SocketAddr>, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        Self { listen, tls, advertise: Vec::new(), progress_every: PROGRESS_EVERY }
+    }
+}
+
+/// The door. See [`Service::start`].
+#[derive(Debug)]
+pub struct Service;
+
+impl Service {
+    /// Listens and serves until `tasks` are cancelled.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on.
+    pub async fn start(options: Options, store: crate::Handle, tasks: &Tasks) -> Result<Handle, Error> {
+        let mut listeners = Vec::new();
+        for address in &options.listen {
+            let bound = tokio::net::TcpListener::bind(address).await;
+            listeners.push(bound.map_err(|source| Error::Listen { address: *address, source })?);
+        }
+        let addrs: Result<Vec<_>, _> = listeners.iter().map(tokio::net::TcpListener::local_addr).collect();
+        let addrs = addrs.map_err(|source| Error::Listen { address: options.listen[0], source })?;
+        let door = Arc::new(Door::new(&options, store, &addrs, tasks));
+        let services = Arc::new(services(&door));
+        for listener in listeners {
+            let (services, tls, tasks_) = (services.clone(), options.tls.clone(), tasks.clone());
+            tasks.spawn(TaskKind::Service, "etcd listener", server::listen(services, listener, tls, tasks_));
+        }
+        Ok(Handle { addrs: addrs.into() })
+    }
+}
+
+/// A door that is open.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    addrs: Arc<[SocketAddr]>,
+}
+
+impl Handle {
+    /// Where it listens.
+    #[must_use]
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+}
+
+/// Who is at the other end of a connection; in every request's extensions.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Peer {
+    /// The common name of the client certificate that TLS verified.
+    #[allow(dead_code, reason = "read by authentication")]
+    pub common_name: Option<Arc<str>>,
+}
+
+/// What every service stands on.
+pub(crate) struct Door {
+    pub store: crate::Handle,
+    /// The URLs clients are told to use.
+    #[allow(dead_code, reason = "read by the Cluster service")]
+    pub advertise: Vec<String>,
+    #[allow(dead_code, reason = "read by the Watch service")]
+    pub progress_every: Duration,
+    /// Cancelled when the door closes: streams end.
+    pub token: CancellationToken,
+}
+
+impl Door {
+    fn new(options: &Options, store: crate::Handle, addrs: &[SocketAddr], tasks: &Tasks) -> Self {
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let advertise = match options.advertise.is_empty() {
+            true => addrs.iter().map(|address| format!("{scheme}://{address}")).collect(),
+            false => options.advertise.clone(),
+        };
+        Self { store, advertise, progress_every: options.progress_every, token: tasks.token() }
+    }
+
+    /// The head of an answer; at the store's revision now unless one is given.
+    pub(crate) fn header(&self, revision: Option<Revision>) -> pb::ResponseHeader {
+        let header = self.store.header();
+        pb::ResponseHeader {
+            cluster_id: header.cluster_id,
+            member_id: header.member_id,
+            revision: revision.unwrap_or(header.revision).get(),
+            raft_term: header.raft_term,
+        }
+    }
+}
+
+/// Everything that is served.
+fn services(door: &Arc<Door>) -> grpc::Services {
+    grpc::Services::default()
+        .add(pb::kv_server::KvServer::new(kv::Kv(door.clone())))
+        .add(health::HealthServer(door.clone()))
+}
