@@ -205,7 +205,8 @@ async fn a_transactions_steps_see_each_other_and_say_at_which_revision() {
         delete Some(7) 0 []
         put Some(7) Some("a=3@2,5,2")
         delete Some(7) 2 ["b=1@3,3,1", "c=2@4,4,1"]
-        range r7 count 3 more false [a=3@2,7,3 d=1@6,6,1 n=1@7,7,1]]"#]].assert_eq(&show_txn(&response).replace("; ", "\n"));
+        range r7 count 3 more false [a=3@2,7,3 d=1@6,6,1 n=1@7,7,1]]"#]]
+    .assert_eq(&show_txn(&response).replace("; ", "\n"));
     let nothing = kv.txn(txn(vec![Op::RequestDeleteRange(delete("x"))])).await.unwrap().into_inner();
     expect!["Some(7) true [delete Some(7) 0 []]"].assert_eq(&show_txn(&nothing));
     served.stop().await;
@@ -281,25 +282,48 @@ async fn transactions_are_checked_before_they_run() {
     };
     let puts = |n: usize| (0..n).map(|n| Op::RequestPut(put(n.to_string(), "1"))).collect::<Vec<_>>();
     check(txn(puts(129)), expect!["InvalidArgument: etcdserver: too many operations in txn request"]).await;
-    check(txn(vec![Op::RequestTxn(txn(puts(128)))]), expect!["InvalidArgument: etcdserver: too many operations in txn request"]).await;
-    check(txn(vec![Op::RequestPut(put("a", "1")), Op::RequestPut(put("a", "2"))]), expect!["InvalidArgument: etcdserver: duplicate key given in txn request"]).await;
+    check(
+        txn(vec![Op::RequestTxn(txn(puts(128)))]),
+        expect!["InvalidArgument: etcdserver: too many operations in txn request"],
+    )
+    .await;
+    check(
+        txn(vec![Op::RequestPut(put("a", "1")), Op::RequestPut(put("a", "2"))]),
+        expect!["InvalidArgument: etcdserver: duplicate key given in txn request"],
+    )
+    .await;
     check(
         txn(vec![Op::RequestPut(put("a", "1")), Op::RequestTxn(txn(vec![Op::RequestPut(put("a", "2"))]))]),
         expect!["InvalidArgument: etcdserver: duplicate key given in txn request"],
     )
     .await;
-    check(txn(vec![Op::RequestPut(put("", "1"))]), expect!["InvalidArgument: etcdserver: key is not provided"]).await;
+    check(
+        txn(vec![Op::RequestPut(put("", "1"))]),
+        expect!["InvalidArgument: etcdserver: key is not provided"],
+    )
+    .await;
     check(
         pb::TxnRequest { success: vec![pb::RequestOp { request: None }], ..pb::TxnRequest::default() },
         expect!["InvalidArgument: etcdserver: key not found"],
     )
     .await;
     let keyless = compare("", CompareTarget::Mod, CompareResult::Equal, TargetUnion::ModRevision(0));
-    check(pb::TxnRequest { compare: vec![keyless], ..pb::TxnRequest::default() }, expect!["InvalidArgument: etcdserver: key is not provided"]).await;
+    check(
+        pb::TxnRequest { compare: vec![keyless], ..pb::TxnRequest::default() },
+        expect!["InvalidArgument: etcdserver: key is not provided"],
+    )
+    .await;
     let future = Op::RequestRange(pb::RangeRequest { revision: 99, ..get("a") });
-    check(txn(vec![Op::RequestPut(put("a", "1")), future]), expect!["OutOfRange: etcdserver: mvcc: required revision is a future revision"]).await;
-    check(txn(vec![Op::RequestPut(pb::PutRequest { ignore_lease: true, ..put("a", "1") })]), expect!["InvalidArgument: etcdserver: key not found"])
-        .await;
+    check(
+        txn(vec![Op::RequestPut(put("a", "1")), future]),
+        expect!["OutOfRange: etcdserver: mvcc: required revision is a future revision"],
+    )
+    .await;
+    check(
+        txn(vec![Op::RequestPut(pb::PutRequest { ignore_lease: true, ..put("a", "1") })]),
+        expect!["InvalidArgument: etcdserver: key not found"],
+    )
+    .await;
     assert_eq!(range(&mut kv, get("a")).await, "r1 count 0 more false []");
     served.stop().await;
 }

@@ -212,11 +212,15 @@ impl<R: Reader> Check<'_, R> {
     fn op(&mut self, op: &Op) -> Result<(), Failure> {
         match op {
             Op::Range(request) => self.keys(&request.range, Access::Read),
-            Op::Put { key, lease, prev_kv, .. } => {
+            Op::Put { key, prev_kv, .. } | Op::Update { key, prev_kv, .. } => {
+                let lease = match op {
+                    Op::Put { lease, .. } | Op::Update { lease: Some(lease), .. } => *lease,
+                    _ => LeaseId(0),
+                };
                 let range = KeyRange::One(key.clone());
                 self.keys(&range, Access::Write)?;
                 // Whoever attaches a key to a lease can have the lease's other keys deleted.
-                self.lease(*lease, Access::Write)?;
+                self.lease(lease, Access::Write)?;
                 if *prev_kv { self.keys(&range, Access::Read) } else { Ok(()) }
             }
             Op::DeleteRange { range, prev_kv } => {
