@@ -52,13 +52,17 @@ fn speaks_plainly(k: &Ketch) {
 }
 
 fn a_second_start_is_refused(k: &Ketch) {
-    let second = k.ketch(&["up", "--api-port", "0", "--kafka-port", "0"]);
+    let second = k.ketch(&["up", "--api-port", "0", "--kafka-port", "0", "--etcd-port", "0"]);
     assert_eq!(second.code, 1);
     assert!(second.stderr.contains(&format!("is in use by process {}", k.pid())), "{second:?}");
     // Another data directory in the same network namespace: its node part would fight for the same addresses.
     let other = tempfile::tempdir().expect("a temporary directory");
     let path = other.path().to_string_lossy().into_owned();
-    let third = k.run(KETCH, &["up", "--api-port", "0", "--kafka-port", "0", "--data-dir", &path], None);
+    let third = k.run(
+        KETCH,
+        &["up", "--api-port", "0", "--kafka-port", "0", "--etcd-port", "0", "--data-dir", &path],
+        None,
+    );
     assert_eq!(third.code, 1);
     assert!(third.stderr.contains("another node part"), "{third:?}");
 }

@@ -92,6 +92,8 @@ impl Ketch {
             "info",
             "--api-port",
             "0",
+            "--etcd-port",
+            "0",
             "--kafka-port",
             "0",
             "--kubelet-port",
