@@ -19,6 +19,29 @@ pub fn crc32c_of_parts(parts: &[&[u8]]) -> u32 {
     digest.finalize() as u32
 }
 
+/// CRC-32C of bytes that come in pieces.
+#[derive(Debug)]
+pub struct Crc32c(Digest);
+
+impl Default for Crc32c {
+    fn default() -> Self {
+        Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
+    }
+}
+
+impl Crc32c {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The checksum of all pieces.
+    #[must_use]
+    pub fn finish(self) -> u32 {
+        self.0.finalize() as u32
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -26,5 +49,9 @@ mod tests {
         // RFC 3720 appendix B.4 names the polynomial; the check value over "123456789" is 0xE3069283.
         assert_eq!(super::crc32c(b"123456789"), 0xE306_9283);
         assert_eq!(super::crc32c_of_parts(&[b"1234", b"", b"56789"]), 0xE306_9283);
+        let mut pieces = super::Crc32c::default();
+        pieces.update(b"12345678");
+        pieces.update(b"9");
+        assert_eq!(pieces.finish(), 0xE306_9283);
     }
 }

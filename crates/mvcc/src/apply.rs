@@ -11,6 +11,7 @@ use store_api::{
     Op, OpResponse, RangeRequest, Revision, Txn, TxnResponse,
 };
 
+use crate::alarm::{self, Alarm, Refusals};
 use crate::auth::{self, AuthChange, Gate};
 use crate::read::{check_revision, current, deleted, range_at};
 use crate::{Entry, Failure, MIN_LEASE_TTL_S, Reader, State, StateError, check, layout, read};
@@ -27,6 +28,8 @@ pub enum Reply {
     Compacted,
     /// Users or roles are as asked.
     Auth,
+    /// The alarm that was raised or ended; None when there was none to end.
+    Alarm(Option<Alarm>),
 }
 
 /// The changes of one revision, in the order they were made. Every event carries the value before it.
@@ -68,9 +71,9 @@ pub fn apply(state: &mut impl State, entries: &[Entry]) -> Result<Applied, State
         leases: Vec::new(),
         auth: Vec::new(),
     };
-    let mut gate = Gate::default();
+    let mut gates = Gates { auth: Gate::default(), alarms: Refusals::read(state)? };
     for entry in entries {
-        let reply = match apply_one(state, &mut applied, &mut gate, entry) {
+        let reply = match apply_one(state, &mut applied, &mut gates, entry) {
             Ok(reply) => Ok(reply),
             Err(Failure::Refused(error)) => Err(error),
             Err(Failure::State(error)) => return Err(error),
@@ -83,12 +86,19 @@ pub fn apply(state: &mut impl State, entries: &[Entry]) -> Result<Applied, State
     Ok(applied)
 }
 
+/// What may refuse an entry before it is looked at, remembered over a batch.
+struct Gates {
+    auth: Gate,
+    alarms: Refusals,
+}
+
 fn apply_one(
     state: &mut impl State,
     applied: &mut Applied,
-    gate: &mut Gate,
+    gates: &mut Gates,
     entry: &Entry,
 ) -> Result<Reply, Failure> {
+    gates.alarms.check(entry)?;
     match entry {
         Entry::Txn(txn) => apply_txn(state, applied, txn).map(Reply::Txn),
         Entry::LeaseGrant { id, ttl_s } => {
@@ -103,12 +113,17 @@ fn apply_one(
         }
         Entry::Compact { revision } => compact(state, *revision, applied.revision).map(|()| Reply::Compacted),
         Entry::Auth(op) => {
-            gate.clear();
+            gates.auth.clear();
             auth::apply(state, op, &mut applied.auth).map(|()| Reply::Auth)
         }
         Entry::As { caller, entry } => {
-            auth::permit(state, gate, caller, entry)?;
-            apply_one(state, applied, gate, entry)
+            auth::permit(state, &mut gates.auth, caller, entry)?;
+            apply_one(state, applied, gates, entry)
+        }
+        Entry::Alarm { alarm, raise } => {
+            let changed = alarm::set(state, *alarm, *raise)?;
+            gates.alarms = Refusals::read(state)?;
+            Ok(Reply::Alarm(changed))
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! entry    1 txn | 2 lease grant: id 8, ttl 8 | 3 lease revoke: id 8 | 4 compact: revision 8 | 6 auth: see `auth::codec`
+//!          7 alarm: member 8, kind 1, raised 1
 //! txn      u32 n, n compares | u32 n, n ops (success) | u32 n, n ops (failure)
 //! compare  range | target tag 1: version, 2 create, 3 mod, 5 lease: 8 bytes; 4 value: string | result 1
 //! op       1 range | 2 put: key, value, lease 8, prev 1 | 3 delete: range, prev 1 | 4 txn
@@ -17,6 +18,7 @@ use store_api::{
     SortOrder, SortTarget, Txn,
 };
 
+use crate::alarm::{Alarm, AlarmKind};
 use crate::auth::{Caller, codec as auth};
 use crate::entry::{Entry, MAX_TXN_DEPTH};
 
@@ -57,6 +59,11 @@ impl Entry {
             Self::Auth(op) => {
                 out.push(6);
                 auth::put_op(out, op);
+            }
+            Self::Alarm { alarm, raise } => {
+                out.push(7);
+                put_i64(out, alarm.member.cast_signed());
+                out.extend_from_slice(&[alarm.kind.number(), u8::from(*raise)]);
             }
             Self::As { caller, entry } => {
                 out.extend_from_slice(&[6, auth::AS]);
@@ -224,6 +231,11 @@ impl Input {
             3 => Ok(Entry::LeaseRevoke { id: LeaseId(self.i64()?) }),
             4 => Ok(Entry::Compact { revision: Revision(self.i64()?) }),
             6 => self.auth(),
+            7 => {
+                let member = self.i64()?.cast_unsigned();
+                let kind = AlarmKind::of(self.u8()?).ok_or(CodecError("unknown alarm"))?;
+                Ok(Entry::Alarm { alarm: Alarm { member, kind }, raise: self.flag()? })
+            }
             _ => Err(CodecError("unknown entry")),
         }
     }

@@ -50,7 +50,8 @@ fn events_upto(
     try_scan(state, bounds, false, |raw, record| {
         let revision = layout::parse_history(raw)?;
         let last = events.last().map(|(_, revision, ..)| *revision);
-        if events.len() >= budget && last != Some(revision) {
+        // To have come to the bar means to be done, so what happened there belongs to the step that gets there.
+        if events.len() >= budget && last != Some(revision) && revision != bar {
             next = revision;
             return Ok(ControlFlow::Break(()));
         }

@@ -2,6 +2,7 @@
 
 use store_api::{LeaseId, Revision, Txn};
 
+use crate::alarm::Alarm;
 use crate::auth::{AuthOp, Caller};
 
 /// How deep transactions may nest. etcd has no limit of its own; ours keeps a stranger's bytes off the stack's end.
@@ -20,6 +21,8 @@ pub enum Entry {
     Compact { revision: Revision },
     /// A change of users, roles, or of authentication itself.
     Auth(AuthOp),
+    /// An alarm is raised, or is over.
+    Alarm { alarm: Alarm, raise: bool },
     /// An entry that is applied only if the caller may. Without this the process itself asked, which is trusted.
     As { caller: Caller, entry: Box<Entry> },
 }

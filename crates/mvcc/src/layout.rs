@@ -9,6 +9,7 @@
 //! a <lease 8> <key>            (empty)                                                keys attached to a lease
 //! u e                          1 (authentication is on) or 0 | auth revision 8
 //! u u <name>, u r <name>       a user, a role: see `auth::records`
+//! x a <member 8> <kind 1>      (empty)                                                alarms that are raised
 //! m r | m c | m s              revision 8: current; compacted; up to where `sweep` has cleaned up
 //! ```
 //! A version's value is stored once: in `k` while it is current, moved to `o` when it is superseded. A read at revision R
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use store_api::{KeyRange, KeyValue, LeaseId, Revision};
 
 use crate::StateError;
+use crate::alarm::{Alarm, AlarmKind};
 
 /// Current state of the keys.
 pub const CURRENT: u8 = b'k';
@@ -34,6 +36,8 @@ pub const LEASE: u8 = b'l';
 pub const ATTACHED: u8 = b'a';
 /// Authentication: on or off, and its revision.
 pub const AUTH_STATUS: &[u8] = b"ue";
+/// Alarms that are raised.
+pub const ALARM: &[u8] = b"xa";
 /// The current revision.
 pub const META_REVISION: &[u8] = b"mr";
 /// The compacted revision.
@@ -150,6 +154,27 @@ pub fn event_tag(put: bool) -> [u8; 1] {
     [if put { PUT } else { DELETE }]
 }
 
+/// The revision and the place within it in the key of an event.
+///
+/// # Errors
+/// `Corrupt` when it is none.
+pub fn parse_history_place(raw: &[u8]) -> Result<(Revision, u32), StateError> {
+    let sub = raw.get(9..13).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
+    Ok((parse_history(raw)?, sub.ok_or_else(|| corrupt("event key", raw))?))
+}
+
+/// Whether an old record is a version, not a tombstone.
+///
+/// # Errors
+/// `Corrupt` when it is neither.
+pub fn is_version(record: &[u8]) -> Result<bool, StateError> {
+    match record.first() {
+        Some(&PUT) => Ok(true),
+        Some(&DELETE) => Ok(false),
+        _ => Err(corrupt("old record", record)),
+    }
+}
+
 /// Splits an event's record into whether it is a put, and the key.
 ///
 /// # Errors
@@ -160,6 +185,28 @@ pub fn parse_event(raw: &[u8]) -> Result<(bool, &[u8]), StateError> {
         Some((&DELETE, key)) => Ok((false, key)),
         _ => Err(corrupt("event", raw)),
     }
+}
+
+/// Key of an alarm.
+#[must_use]
+pub fn alarm(alarm: Alarm) -> Vec<u8> {
+    let mut out = ALARM.to_vec();
+    out.extend_from_slice(&alarm.member.to_be_bytes());
+    out.push(alarm.kind.number());
+    out
+}
+
+/// The alarm in a key.
+///
+/// # Errors
+/// `Corrupt` when it is none.
+pub fn parse_alarm(raw: &[u8]) -> Result<Alarm, StateError> {
+    let parsed = raw.strip_prefix(ALARM).and_then(<[u8]>::split_first_chunk::<8>);
+    let alarm = parsed.and_then(|(member, kind)| {
+        let [kind] = kind else { return None };
+        Some(Alarm { member: u64::from_be_bytes(*member), kind: AlarmKind::of(*kind)? })
+    });
+    alarm.ok_or_else(|| corrupt("alarm", raw))
 }
 
 /// Key of a lease.

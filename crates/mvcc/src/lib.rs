@@ -12,12 +12,14 @@
 //! lease's expiry is an [`Entry`] that the room proposes when [`Lessor`] says so.
 //! `watch` uses channels, but spawns nothing and waits for nothing but them.
 
+pub mod alarm;
 mod apply;
 mod arrange;
 pub mod auth;
 mod check;
 mod codec;
 mod compact;
+pub mod dump;
 mod entry;
 pub mod layout;
 mod lessor;

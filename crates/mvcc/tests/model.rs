@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use mvcc::{Entry, MemState, Reply, apply, read, sweep};
+use mvcc::{Entry, MemState, Reply, StateError, apply, dump, read, sweep};
 use proptest::prelude::*;
 use store_api::{
     Compare, Error, Event, EventKind, KeyRange, KeyValue, LeaseId, Op, RangeRequest, Revision, Txn,
@@ -234,6 +234,38 @@ fn compare(state: &MemState, model: &Model) {
     }
 }
 
+/// The state as a snapshot brings it over.
+fn dumped_and_loaded(state: &MemState) -> MemState {
+    let mut below = Vec::new();
+    dump::visible_at_bar(state, &mut |revision, key| {
+        below.push((revision, key.to_vec()));
+        Ok::<_, StateError>(())
+    })
+    .unwrap();
+    below.sort();
+    let mut loaded = MemState::default();
+    let mut load = dump::Load::new(read::compacted(state).unwrap());
+    for (id, ttl_s) in read::leases(state).unwrap() {
+        load.lease(&mut loaded, id, ttl_s).unwrap();
+    }
+    for (sub, (revision, key)) in below.into_iter().enumerate() {
+        let kv = dump::version(state, &key, revision).unwrap();
+        load.put(&mut loaded, sub as u32, &kv).unwrap();
+    }
+    dump::events_from(state, &mut |revision, sub, put, key| {
+        if put {
+            load.put(&mut loaded, sub, &dump::version(state, key, revision)?)
+        } else {
+            load.delete(&mut loaded, revision, sub, key)
+        }
+    })
+    .unwrap();
+    let revision = load.revision();
+    load.finish(&mut loaded, Revision(0)).unwrap();
+    assert_eq!(revision, read::revision(state).unwrap());
+    loaded
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
@@ -244,7 +276,11 @@ proptest! {
             both(step, &mut state, &mut model);
         }
         compare(&state, &model);
+        let loaded = dumped_and_loaded(&state);
+        compare(&loaded, &model);
         while sweep(&mut state, 3).unwrap() {}
         compare(&state, &model);
+        prop_assert_eq!(&loaded, &state);
+        prop_assert_eq!(&dumped_and_loaded(&state), &state);
     }
 }

@@ -32,6 +32,7 @@ mod leases;
 mod proposer;
 mod replicator;
 mod service;
+pub mod snapshot;
 mod status;
 
 use std::path::PathBuf;
