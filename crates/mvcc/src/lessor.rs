@@ -43,6 +43,13 @@ impl Lessor {
         term.map(|t| t.deadline = now + t.ttl).is_some()
     }
 
+    /// Counts from here anew: each lease has what is left of it, and `grace`.
+    pub fn promote(&mut self, now: Duration, grace: Duration) {
+        for term in self.terms.values_mut() {
+            term.deadline = now + term.ttl + grace;
+        }
+    }
+
     /// A lease ended.
     pub fn revoke(&mut self, id: LeaseId) {
         self.terms.remove(&id);

@@ -91,6 +91,16 @@ impl Hub {
         }
     }
 
+    /// The store went on with another state, of a later revision: everybody reads what lies between from its history.
+    pub fn jump(&self, revision: Revision) {
+        let mut inner = self.inner.lock();
+        inner.revision = inner.revision.max(revision);
+        let behind: Vec<_> = inner.in_step.iter().map(|(id, watcher)| (*id, watcher.next)).collect();
+        for (id, next) in behind {
+            inner.fall(id, next);
+        }
+    }
+
     /// Ends every watch with `ShuttingDown`.
     pub fn close(&self) {
         self.inner.lock().closed = true;

@@ -14,14 +14,15 @@ use base::clock::SharedClock;
 use commitlog::wal::WalFrame;
 use commitlog::{Log, Offset};
 use mvcc::watch::Hub;
-use mvcc::{Applied, Entry, StateError};
+use mvcc::{Applied, Entry, StateError, read};
 
 use crate::LogIndex;
 use crate::auth::Auth;
-use crate::db::{AppliedIndex, Db};
+use crate::db::{self, AppliedIndex, Db};
 use crate::health::Health;
 use crate::leases::Leases;
 use crate::proposer::{Batch, answer, refuse};
+use crate::replicator::NODE;
 
 /// How far the durable copy of the state may lag behind: bounds what a start after a crash replays.
 pub(crate) const DURABLE_EVERY: Duration = Duration::from_millis(100);
@@ -57,6 +58,8 @@ pub(crate) struct Applier {
     pub durable_every: Duration,
     /// Whether there may be something to clean up after a compaction.
     pub sweeping: bool,
+    /// Consensus removes the log's front, because followers may need what the state does not.
+    pub keeps_log: bool,
 }
 
 impl Applier {
@@ -75,9 +78,7 @@ impl Applier {
 
     /// The next batch (None inside when it is time for something else); None when there will be no more.
     fn next(&self, batches: &Receiver<Batch>) -> Option<Option<Batch>> {
-        let until_durable = self.dirty.map(|since| self.lag_max().saturating_sub(since.elapsed()));
-        let patience = if self.sweeping { Some(Duration::ZERO) } else { until_durable };
-        let Some(patience) = patience else { return batches.recv().ok().map(Some) };
+        let Some(patience) = self.due() else { return batches.recv().ok().map(Some) };
         match batches.recv_timeout(patience) {
             Ok(batch) => Some(Some(batch)),
             Err(RecvTimeoutError::Timeout) => Some(None),
@@ -85,8 +86,44 @@ impl Applier {
         }
     }
 
-    fn step(&mut self, batch: Option<Batch>) -> Result<(), StateError> {
-        let durable = self.dirty.is_some_and(|since| since.elapsed() >= self.lag_max());
+    /// When it is time for [`Applier::step`] without a batch: never while nothing is to be done.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        if self.sweeping {
+            return Some(Duration::ZERO);
+        }
+        self.dirty.map(|since| self.lag_max().saturating_sub(since.elapsed()))
+    }
+
+    /// Makes everything applied so far durable.
+    pub(crate) fn make_durable(&mut self) -> Result<(), StateError> {
+        if self.dirty.is_some() {
+            self.db.update(true, |_| Ok(()))?;
+            self.became_durable();
+        }
+        Ok(())
+    }
+
+    /// Whether it is time for a durable commit.
+    pub(crate) fn wants_durable(&self) -> bool {
+        self.dirty.is_some_and(|since| since.elapsed() >= self.lag_max())
+    }
+
+    /// Goes on with the state of a snapshot, which is durable: watchers catch up from its history, leases are its own.
+    pub(crate) fn take_over(&mut self) -> Result<(), StateError> {
+        let view = self.db.view().map_err(|error| StateError::Io(error.to_string()))?;
+        self.applied = db::applied(&view)?;
+        self.dirty = None;
+        self.pending = 0;
+        self.sweeping = true;
+        let granted = read::leases(&view)?;
+        self.leases.reset(&granted, self.clock.monotonic());
+        self.auth.reset(mvcc::auth::status(&view)?);
+        self.hub.jump(read::revision(&view)?);
+        Ok(())
+    }
+
+    pub(crate) fn step(&mut self, batch: Option<Batch>) -> Result<(), StateError> {
+        let durable = self.wants_durable();
         let began = Instant::now();
         match batch {
             Some(batch) => self.apply_batch(batch, durable)?,
@@ -110,8 +147,8 @@ impl Applier {
     fn apply_batch(&mut self, batch: Batch, durable: bool) -> Result<(), StateError> {
         let Batch { committed, entries, waiting } = batch;
         let last = LogIndex(committed.first.get() + entries.len() as i64 - 1);
-        let applied = AppliedIndex { index: last, term: committed.term };
-        match self.apply(&entries, applied, durable) {
+        let applied = AppliedIndex { index: last, term: committed.term, node: NODE };
+        match self.apply(&entries, applied, None, durable) {
             Ok(replies) => {
                 for ((reply, _room), result) in waiting.into_iter().zip(replies) {
                     answer(reply, result);
@@ -125,16 +162,18 @@ impl Applier {
         }
     }
 
-    /// Applies entries of which `applied` is the last; their replies.
+    /// Applies entries of which `applied` is the last, and who the members are from there on; their replies.
     pub(crate) fn apply(
         &mut self,
         entries: &[Entry],
         applied: AppliedIndex,
+        members: Option<&[u8]>,
         durable: bool,
     ) -> Result<Vec<Result<mvcc::Reply, store_api::Error>>, StateError> {
         let done = self.db.update(durable, |state| {
             let done = mvcc::apply(state, entries)?;
             state.set_applied(applied)?;
+            members.map_or(Ok(()), |members| state.set_members(members))?;
             Ok(done)
         })?;
         self.applied = applied;
@@ -156,23 +195,33 @@ impl Applier {
         Ok(())
     }
 
+    /// A commit was durable.
+    pub(crate) fn settle(&mut self) {
+        self.became_durable();
+    }
+
     /// The log below the durable state is not needed any more.
     fn became_durable(&mut self) {
         self.dirty = None;
         self.pending = 0;
-        if self.log.segments().len() > 1
+        if !self.keeps_log
+            && self.log.segments().len() > 1
             && let Err(error) = self.log.remove_prefix(Offset(self.applied.index.get() + 1), "")
         {
             tracing::warn!(%error, "old segments of the log stay");
         }
     }
 
-    fn finish(&mut self) -> Result<(), StateError> {
+    pub(crate) fn finish(&mut self) -> Result<(), StateError> {
         if self.health.check().is_err() {
             return Ok(());
         }
         if self.dirty.is_some() {
             self.db.update(true, |_| Ok(()))?;
+        }
+        if self.keeps_log {
+            self.pending = 0;
+            return Ok(());
         }
         // An empty log makes the next start short.
         let emptied = self.log.roll().and_then(|_| self.log.flush());

@@ -1,6 +1,7 @@
 //! The applied state in redb: mvcc's map in one table, and the applied index beside it in the same transaction.
 //!
-//! Key `0x00 "applied"` holds index 8 | term 8, big-endian; every other key is `mvcc::layout`'s.
+//! Key `0x00 "applied"` holds index 8 | term 8 | node 8, big-endian (a state of the first release has no node: 1), and
+//! `0x00 "members"` who the members are, where there are several; every other key is `mvcc::layout`'s.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,30 +9,39 @@ use std::sync::Arc;
 use base::disk::{Disk, DiskFile};
 use bytes::Bytes;
 use mvcc::{Reader, State, StateError, Visit};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use redb::{
     Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
     TableDefinition,
 };
 
 use crate::backend::{Backend, Spill};
+use crate::replicator::NODE;
 use crate::{Error, LogIndex};
 
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("state");
 /// Keys and values are bytes.
 type Raw = &'static [u8];
 const APPLIED: &[u8] = b"\0applied";
+const MEMBERS: &[u8] = b"\0members";
 
 /// The last entry the state has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct AppliedIndex {
     pub index: LogIndex,
     pub term: u64,
+    /// The leader that made the entry.
+    pub node: u64,
 }
 
 /// The database. None once closed, so that a reader that lives longer cannot reach the file.
 pub(crate) struct Db {
     database: RwLock<Option<Database>>,
+    file: Mutex<Opened>,
+}
+
+/// The file under the database.
+struct Opened {
     spill: Arc<Spill>,
     file: Arc<dyn DiskFile>,
 }
@@ -60,7 +70,7 @@ impl Db {
         let backend = Backend::new(file.clone(), spill.clone());
         let opened = Builder::new().set_cache_size(cache_bytes).create_with_backend(backend);
         let database = opened.map_err(|e| Error::corrupt(path, e))?;
-        Ok(Self { database: RwLock::new(Some(database)), spill, file })
+        Ok(Self { database: RwLock::new(Some(database)), file: Mutex::new(Opened { spill, file }) })
     }
 
     /// A consistent view; ShuttingDown once closed.
@@ -94,12 +104,32 @@ impl Db {
 
     /// Bytes of the file; 0 when the disk does not say.
     pub(crate) fn file_bytes(&self) -> u64 {
-        self.file.len().unwrap_or(0)
+        let file = self.file.lock().file.clone();
+        file.len().unwrap_or(0)
     }
 
     /// Lets a sync that waits for space fail.
     pub(crate) fn give_up(&self) {
-        self.spill.give_up();
+        self.file.lock().spill.give_up();
+    }
+
+    /// An empty state under a name of its own, for a snapshot to be received into.
+    pub(crate) fn receive(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, Error> {
+        if disk.exists(path) {
+            disk.remove_file(path).map_err(Error::io(path))?;
+        }
+        Self::open_file(disk, path, cache_bytes)
+    }
+
+    /// Goes on with another, durable state, whose file takes this one's name. Views of the old one stay as they are.
+    pub(crate) fn replace(&self, disk: &dyn Disk, dir: &Path, from: &Path, with: Self) -> Result<(), Error> {
+        let path = dir.join("state.redb");
+        disk.rename(from, &path).map_err(Error::io(&path))?;
+        disk.sync_dir(dir).map_err(Error::io(dir))?;
+        let mut database = self.database.write();
+        *database = with.database.into_inner();
+        *self.file.lock() = with.file.into_inner();
+        Ok(())
     }
 
     /// Closes the file, also when handles on this remain.
@@ -133,7 +163,12 @@ impl Change<'_> {
     /// Notes the last entry applied.
     pub(crate) fn set_applied(&mut self, applied: AppliedIndex) -> Result<(), StateError> {
         let index = applied.index.get().to_be_bytes();
-        self.put(APPLIED, &[&index, &applied.term.to_be_bytes()])
+        self.put(APPLIED, &[&index, &applied.term.to_be_bytes(), &applied.node.to_be_bytes()])
+    }
+
+    /// Notes who the members are.
+    pub(crate) fn set_members(&mut self, members: &[u8]) -> Result<(), StateError> {
+        self.put(MEMBERS, &[members])
     }
 }
 
@@ -141,8 +176,14 @@ impl Change<'_> {
 pub(crate) fn applied(state: &impl Reader) -> Result<AppliedIndex, StateError> {
     let Some(record) = state.get(APPLIED)? else { return Ok(AppliedIndex::default()) };
     let (index, term) = record.split_first_chunk::<8>().ok_or_else(|| not_applied(&record))?;
-    let term = term.first_chunk::<8>().ok_or_else(|| not_applied(&record))?;
-    Ok(AppliedIndex { index: LogIndex(i64::from_be_bytes(*index)), term: u64::from_be_bytes(*term) })
+    let (term, node) = term.split_first_chunk::<8>().ok_or_else(|| not_applied(&record))?;
+    let node = node.first_chunk::<8>().map_or(NODE, |node| u64::from_be_bytes(*node));
+    Ok(AppliedIndex { index: LogIndex(i64::from_be_bytes(*index)), term: u64::from_be_bytes(*term), node })
+}
+
+/// Who the members are, as last applied.
+pub(crate) fn members(state: &impl Reader) -> Result<Option<Bytes>, StateError> {
+    state.get(MEMBERS)
 }
 
 fn not_applied(record: &[u8]) -> StateError {

@@ -25,6 +25,9 @@ use crate::health::Health;
 use crate::identity::Identity;
 use crate::leases::Leases;
 use crate::proposer::{Proposal, Request};
+use crate::raft::member::Member;
+use crate::raft::wire::{Change, Request as Asked};
+use crate::raft::{self, ClusterError, MemberInfo, MemberNode, PeerError};
 use crate::replicator::TERM;
 use crate::status::{Header, MemberStatus};
 
@@ -83,6 +86,8 @@ pub(crate) struct Inner {
     pub identity: Identity,
     pub log: Arc<Log<WalFrame>>,
     pub leader: watch::Sender<Option<u64>>,
+    /// Consensus, where there may be several members.
+    pub member: Option<Arc<Member>>,
 }
 
 /// A running member. Clones are the same member.
@@ -108,7 +113,7 @@ impl Handle {
     #[must_use]
     pub fn header(&self) -> Header {
         let Identity { cluster_id, member_id } = self.inner.identity;
-        Header { cluster_id, member_id, revision: self.inner.hub.revision(), raft_term: TERM }
+        Header { cluster_id, member_id, revision: self.inner.hub.revision(), raft_term: self.term() }
     }
 
     /// Where the member stands.
@@ -121,12 +126,122 @@ impl Handle {
             header: self.header(),
             leader: *self.inner.leader.borrow(),
             raft_index: (self.inner.log.end().get() - 1).max(0).unsigned_abs(),
-            raft_term: TERM,
+            raft_term: self.term(),
             raft_applied_index: applied.index.get().unsigned_abs(),
             db_size_bytes: self.inner.reads.db.file_bytes(),
-            is_learner: false,
+            is_learner: self.is_learner(),
             errors: self.inner.health.reason().map(str::to_owned).into_iter().collect(),
         })
+    }
+
+    fn term(&self) -> u64 {
+        self.inner.member.as_ref().map_or(TERM, |member| member.term())
+    }
+
+    fn is_learner(&self) -> bool {
+        let Some(member) = &self.inner.member else { return false };
+        !member.members().voter_ids().any(|voter| voter == member.me)
+    }
+
+    /// The members in order of their ids.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberInfo> {
+        let Some(member) = &self.inner.member else {
+            let id = self.inner.identity.member_id;
+            let (name, none) = ("default".to_owned(), Vec::new);
+            return vec![MemberInfo { id, name, peer_urls: none(), client_urls: none(), is_learner: false }];
+        };
+        raft::cluster::list(&member.members())
+    }
+
+    async fn change_members(&self, change: Change) -> Result<u64, PeerError> {
+        match &self.inner.member {
+            Some(member) => member.ask_change(change).await,
+            None => Err(ClusterError::Alone.into()),
+        }
+    }
+
+    /// Adds a member, which is not started yet; its id. It votes once it has caught up, unless it is to be a `learner`.
+    ///
+    /// # Errors
+    /// As [`PeerError`] says.
+    pub async fn add_member(&self, peer_urls: Vec<String>, learner: bool) -> Result<u64, PeerError> {
+        let node = MemberNode { peer_urls, ..MemberNode::default() };
+        self.change_members(Change::Add { node, learner }).await
+    }
+
+    /// Removes a member.
+    ///
+    /// # Errors
+    /// As [`PeerError`] says.
+    pub async fn remove_member(&self, id: u64) -> Result<(), PeerError> {
+        self.change_members(Change::Remove { id }).await.map(drop)
+    }
+
+    /// Changes where other members reach a member.
+    ///
+    /// # Errors
+    /// As [`PeerError`] says.
+    pub async fn update_member(&self, id: u64, peer_urls: Vec<String>) -> Result<(), PeerError> {
+        self.change_members(Change::Update { id, peer_urls }).await.map(drop)
+    }
+
+    /// Makes a learner that has caught up vote.
+    ///
+    /// # Errors
+    /// As [`PeerError`] says.
+    pub async fn promote_member(&self, id: u64) -> Result<(), PeerError> {
+        self.change_members(Change::Promote { id }).await.map(drop)
+    }
+
+    /// Has another voting member lead.
+    ///
+    /// # Errors
+    /// As [`PeerError`] says.
+    pub async fn move_leader(&self, id: u64) -> Result<(), PeerError> {
+        if self.inner.member.is_none() {
+            return Err(ClusterError::BadTransferee.into());
+        }
+        self.change_members(Change::MoveLeader { id }).await.map(drop)
+    }
+
+    /// Waits until what this member holds is at least as new as the moment this was called.
+    ///
+    /// # Errors
+    /// When no leader confirms it in time.
+    pub async fn read_barrier(&self) -> Result<(), Error> {
+        match &self.inner.member {
+            Some(member) => member.read_barrier().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether leases end by this member's clock.
+    fn keeps_leases(&self) -> bool {
+        self.inner.member.is_none() || *self.inner.leader.borrow() == Some(self.inner.identity.member_id)
+    }
+
+    async fn keep_alive(&self, id: LeaseId) -> Result<LeaseStatus, Error> {
+        if let Some(member) = &self.inner.member {
+            member.lead(Asked::KeepAlive { lease: id.get() }).await?;
+            let view = self.inner.reads.db.view()?;
+            let granted_ttl_s = read::lease(&view, id)?.ok_or(Error::LeaseNotFound)?;
+            return Ok(LeaseStatus { id, granted_ttl_s, ttl_s: granted_ttl_s, keys: Vec::new() });
+        }
+        let renewed = self.inner.leases.renew(id, self.inner.clock.monotonic());
+        if renewed { self.lease_status_now(id) } else { Err(Error::LeaseNotFound) }
+    }
+
+    async fn lease_status_asked(&self, id: LeaseId) -> Result<LeaseStatus, Error> {
+        let mut status = self.lease_status_now(id)?;
+        if let Some(member) = &self.inner.member
+            && status.ttl_s >= 0
+        {
+            let mut left = member.lead(Asked::TimeLeft { lease: id.get() }).await?;
+            let left_ms = raft::types::take_u64(&mut left).map_err(|e| Error::Unavailable(e.to_string()))?;
+            status.ttl_s = left_ms.div_ceil(1000).cast_signed();
+        }
+        Ok(status)
     }
 
     /// The leader as this member knows it, and every change of it; None while there is none.
@@ -156,9 +271,11 @@ impl Handle {
     /// Ends leases that are over, for as long as the member runs.
     pub(crate) async fn expire_leases(self) {
         let token = self.inner.tasks.token();
+        let mut leader = self.inner.leader.subscribe();
         loop {
             let now = self.inner.clock.monotonic();
-            for id in self.inner.leases.expired(now) {
+            let expired = if self.keeps_leases() { self.inner.leases.expired(now) } else { Vec::new() };
+            for id in expired {
                 match self.propose(Entry::LeaseRevoke { id }).await {
                     Ok(_) | Err(Error::LeaseNotFound) => {}
                     Err(Error::ShuttingDown) => return,
@@ -168,8 +285,10 @@ impl Handle {
                     }
                 }
             }
+            let leading = self.keeps_leases();
             tokio::select! {
-                () = self.inner.leases.wait(self.inner.clock.monotonic()) => {}
+                () = self.inner.leases.wait(self.inner.clock.monotonic()), if leading => {}
+                _ = leader.changed(), if self.inner.member.is_some() => {}
                 () = token.cancelled() => return,
             }
         }
@@ -212,6 +331,7 @@ impl Handle {
     }
 
     pub(crate) async fn read_txn(&self, who: Option<Caller>, txn: Txn) -> Result<TxnResponse, Error> {
+        self.read_barrier().await?;
         let reads = self.inner.reads.clone();
         if is_short(&txn) {
             return reads.txn(who.as_ref(), &txn);
@@ -224,6 +344,9 @@ impl Handle {
         who: Option<Caller>,
         request: RangeRequest,
     ) -> Result<RangeResponse, Error> {
+        if !request.serializable {
+            self.read_barrier().await?;
+        }
         let reads = self.inner.reads.clone();
         if matches!(request.range, KeyRange::One(_)) {
             return reads.range(who.as_ref(), &request);
@@ -313,14 +436,11 @@ impl Store for Handle {
     }
 
     fn lease_keep_alive(&self, id: LeaseId) -> Future_<'_, LeaseStatus> {
-        Box::pin(async move {
-            let renewed = self.inner.leases.renew(id, self.inner.clock.monotonic());
-            if renewed { self.lease_status_now(id) } else { Err(Error::LeaseNotFound) }
-        })
+        Box::pin(self.keep_alive(id))
     }
 
     fn lease_status(&self, id: LeaseId) -> Future_<'_, LeaseStatus> {
-        Box::pin(async move { self.lease_status_now(id) })
+        Box::pin(self.lease_status_asked(id))
     }
 
     fn compact(&self, revision: Revision) -> Future_<'_, ()> {

@@ -26,6 +26,21 @@ impl Leases {
         self.granted.notify_one();
     }
 
+    /// Forgets all and takes these over (id, whole time and what a checkpoint left of it, seconds).
+    pub(crate) fn reset(&self, granted: &[(LeaseId, i64)], now: Duration) {
+        let mut lessor = self.lessor.lock();
+        *lessor = Lessor::default();
+        granted.iter().for_each(|(id, ttl_s)| lessor.grant(*id, *ttl_s, now));
+        drop(lessor);
+        self.granted.notify_one();
+    }
+
+    /// This member leads from now on: what is left of each lease, and `grace` for those renewed with the leader before.
+    pub(crate) fn promote(&self, now: Duration, grace: Duration) {
+        self.lessor.lock().promote(now, grace);
+        self.granted.notify_one();
+    }
+
     pub(crate) fn renew(&self, id: LeaseId, now: Duration) -> bool {
         self.lessor.lock().renew(id, now)
     }

@@ -30,6 +30,7 @@ mod health;
 mod identity;
 mod leases;
 mod proposer;
+pub mod raft;
 mod replicator;
 mod service;
 pub mod snapshot;
@@ -90,6 +91,9 @@ pub enum Error {
         "{dir}: store format {found} is newer than format {known}, the newest this program knows; use a newer ketch"
     )]
     NewerFormat { dir: PathBuf, found: u32, known: u32 },
+    /// The directory is a cluster member's: start it as one.
+    #[error("{dir}: this is the store of a member of a cluster; start it with `ketch server`")]
+    Member { dir: PathBuf },
     /// What is there is not what was written: restore from a snapshot.
     #[error("{path}: {what}")]
     Corrupt { path: PathBuf, what: String },

@@ -46,7 +46,7 @@ pub trait Replicator: Send + 'static {
 pub(crate) const KIND_ENTRY: u8 = 1;
 /// There are no elections with one member.
 pub(crate) const TERM: u64 = 1;
-const NODE: u64 = 1;
+pub(crate) const NODE: u64 = 1;
 /// Writes are refused while the disk has less space than this: what redb may still have to write for entries that were
 /// accepted already, and a segment of the log.
 const SPACE_RESERVE_BYTES: u64 = 24 * 1024 * 1024;
@@ -95,7 +95,7 @@ impl Single {
 
 impl Replicator for Single {
     fn propose(&mut self, entries: &[Vec<u8>]) -> Result<Committed, ProposeError> {
-        if space_left(&self.dir).is_some_and(|left| left < SPACE_RESERVE_BYTES) {
+        if is_short_of_space(&self.dir) {
             return Err(ProposeError::NoSpace);
         }
         let first = self.append(entries)?;
@@ -109,6 +109,11 @@ fn refusal(error: &commitlog::Error) -> ProposeError {
         commitlog::Error::Io { source, .. } if is_full(source) => ProposeError::NoSpace,
         other => ProposeError::Failed(other.to_string()),
     }
+}
+
+/// Whether the file system of `dir` has too little space for writes to be accepted.
+pub(crate) fn is_short_of_space(dir: &Path) -> bool {
+    space_left(dir).is_some_and(|left| left < SPACE_RESERVE_BYTES)
 }
 
 /// Bytes free to us on the file system of `dir`; None where that cannot be told (a simulated disk).

@@ -21,12 +21,12 @@ use crate::identity::Identity;
 use crate::leases::Leases;
 use crate::proposer::{Batch, Proposer};
 use crate::replicator::{KIND_ENTRY, Single};
-use crate::{Error, LogIndex, Options, format};
+use crate::{Error, LogIndex, Options, format, raft};
 
 /// A segment of the log. A start after a crash reads at most about one and a half of them.
-const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+pub(crate) const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// Zeros written ahead of the log's end, so that most syncs change no metadata of the file system.
-const ZERO_FILL_BYTES: u64 = 256 * 1024;
+pub(crate) const ZERO_FILL_BYTES: u64 = 256 * 1024;
 /// Entries replayed in one transaction.
 const REPLAY_ENTRIES: usize = 1024;
 /// Batches that may wait to be applied: one under way, one ready.
@@ -46,11 +46,27 @@ impl Service {
         let disk = &*options.disk;
         disk.create_dir_all(&options.dir).map_err(Error::io(&options.dir))?;
         format::check(disk, &options.dir)?;
+        if raft::start::is_member(disk, &options.dir) {
+            return Err(Error::Member { dir: options.dir });
+        }
         let db = Arc::new(Db::open(disk, &options.dir, options.cache_bytes)?);
         let identity = Identity::read_or_make(disk, &options.dir, &mut options.random.clone())?;
         let (applier, tail) = open_log(&options, db)?;
         let applier = replay(applier, tail, &options.dir)?;
         launch(options, identity, applier, tasks)
+    }
+
+    /// Starts a member of a cluster: a new one, one that joins, or what ran alone in the directory so far. Serves what
+    /// needs no leader at once; [`Handle::leader_changes`] tells when there is one.
+    ///
+    /// # Errors
+    /// As [`Error`] says.
+    pub async fn start_member(
+        options: Options,
+        cluster: raft::ClusterOptions,
+        tasks: &Tasks,
+    ) -> Result<Handle, Error> {
+        raft::start::start(options, cluster, tasks).await
     }
 }
 
@@ -106,6 +122,7 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
         pending: 0,
         durable_every: DURABLE_EVERY,
         sweeping: true,
+        keeps_log: false,
     };
     Ok((applier, tail))
 }
@@ -137,9 +154,9 @@ fn replay(mut applier: Applier, tail: Tail, dir: &Path) -> Result<Applier, Error
             entries.push(Entry::decode(payload.clone()).map_err(|e| Error::corrupt(&wal, e))?);
         }
         let Some((last, _)) = chunk.last() else { break };
-        let applied = AppliedIndex { index: LogIndex(last.index.get()), term: last.term };
+        let applied = AppliedIndex { index: LogIndex(last.index.get()), term: last.term, node: last.node };
         // Refusals were answered before the crash, or nobody waits for them any more.
-        applier.apply(&entries, applied, false).map_err(|e| Error::corrupt(dir, e))?;
+        applier.apply(&entries, applied, None, false).map_err(|e| Error::corrupt(dir, e))?;
     }
     if !tail.is_empty() {
         tracing::info!(entries = tail.len(), "replayed the log");
@@ -172,6 +189,7 @@ fn launch(options: Options, identity: Identity, applier: Applier, tasks: &Tasks)
         identity,
         log: applier.log.clone(),
         leader: watch::Sender::new(Some(identity.member_id)),
+        member: None,
     };
     spawn_threads(&options.dir, proposer, applier, batches, done)?;
     let handle = Handle { inner: Arc::new(inner) };
@@ -202,7 +220,7 @@ fn thread(dir: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::io(dir))
 }
 
-fn spawn_tasks(handle: &Handle, tasks: &Tasks) {
+pub(crate) fn spawn_tasks(handle: &Handle, tasks: &Tasks) {
     let expiring = handle.clone();
     tasks.spawn(TaskKind::Service, "store-leases", async move {
         expiring.expire_leases().await;

@@ -26,7 +26,7 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 const STEP_BYTES: usize = 4 * 1024 * 1024;
 /// What the log of the new store begins behind: entry 1 stands for all that was restored, so that a member who joins
 /// later asks for a snapshot and not for the log from its beginning.
-const RESTORED_AT: AppliedIndex = AppliedIndex { index: LogIndex(1), term: 1 };
+const RESTORED_AT: AppliedIndex = AppliedIndex { index: LogIndex(1), term: 1, node: 1 };
 
 /// How to restore; the names are etcdutl's.
 #[derive(Debug, Clone, Copy, Default)]

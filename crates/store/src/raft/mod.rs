@@ -1,0 +1,85 @@
+//! Several members with one log: openraft between the queue and the applier.
+//!
+//! ```text
+//!  types     what consensus is run with, and its bytes       log       the log on the WAL; vote, committed, purged
+//!  machine   committed entries to the applier                transfer  a whole state on its way
+//!  wire      requests and answers                            transport the seam, and framed TLS
+//!  net       consensus' messages over the transport          member    proposals, reads, what the leader does
+//!  cluster   who the members are                             start     opening a directory, starting all of it
+//! ```
+//! openraft has defaults that would hurt; each is overridden: votes before an election (`pre_vote` grants by itself),
+//! moving the leader (`transfer_leader` errors), messages one by one (`stream_append`), and `save_committed`. A snapshot
+//! is the state made durable, so the log's front is removed only below what the state holds durably.
+
+pub(crate) mod cluster;
+pub(crate) mod error;
+pub(crate) mod hands;
+pub(crate) mod log;
+pub(crate) mod machine;
+pub(crate) mod member;
+mod net;
+pub(crate) mod start;
+pub(crate) mod transfer;
+pub mod transport;
+pub(crate) mod types;
+pub(crate) mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use cluster::MemberInfo;
+pub use error::{ClusterError, PeerError};
+pub use types::MemberNode;
+
+/// The times consensus runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How often the leader says that it is there.
+    pub heartbeat: Duration,
+    /// A member that has not heard from a leader for a time between these asks to become one.
+    pub election_min: Duration,
+    /// The leader may serve reads by itself for this long after a majority has answered it.
+    pub election_max: Duration,
+}
+
+impl Default for Timing {
+    /// A new leader within a second on a local network.
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self { heartbeat: ms(60), election_min: ms(250), election_max: ms(400) }
+    }
+}
+
+/// How a member begins in a directory that has none yet; ignored in one that has.
+#[derive(Debug, Clone)]
+pub enum Begin {
+    /// The first of a new cluster, or one that ran alone so far.
+    Alone,
+    /// One of a new cluster, whose members all begin with the same list.
+    Together { cluster_id: u64, member_id: u64, members: Vec<(u64, MemberNode)> },
+    /// One that the members of a cluster have added.
+    Join { cluster_id: u64, member_id: u64 },
+}
+
+/// What a member of a cluster needs beside [`Options`](crate::Options).
+pub struct ClusterOptions {
+    /// For people.
+    pub name: String,
+    /// Where other members reach this one.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach this one.
+    pub client_urls: Vec<String>,
+    pub begin: Begin,
+    pub timing: Timing,
+    pub network: NetworkOptions,
+    /// Nothing runs on threads of its own: for simulations, whose time stands still while something is done.
+    pub single_threaded: bool,
+}
+
+/// What connects members.
+pub enum NetworkOptions {
+    /// A bound peer port; without TLS in tests on loopback only.
+    Listen { listener: std::net::TcpListener, tls: Option<transport::PeerTls> },
+    /// A transport of the caller's own, which is handed this member's door (cluster id, member id, door).
+    Given(Box<dyn FnOnce(u64, u64, Arc<dyn transport::Handler>) -> Arc<dyn transport::Transport> + Send>),
+}
