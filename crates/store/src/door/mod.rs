@@ -8,6 +8,7 @@
 //! ```
 //! A service is a small struct over `Arc<Door>`; [`services`] lists them all.
 
+pub(crate) mod cluster;
 mod convert;
 mod error;
 mod grpc;
@@ -105,7 +106,6 @@ pub(crate) struct Peer {
 pub(crate) struct Door {
     pub store: crate::Handle,
     /// The URLs clients are told to use.
-    #[allow(dead_code, reason = "read by the Cluster service")]
     pub advertise: Vec<String>,
     #[allow(dead_code, reason = "read by the Watch service")]
     pub progress_every: Duration,
@@ -139,5 +139,6 @@ impl Door {
 fn services(door: &Arc<Door>) -> grpc::Services {
     grpc::Services::default()
         .add(pb::kv_server::KvServer::new(kv::Kv(door.clone())))
+        .add(pb::cluster_server::ClusterServer::new(cluster::Cluster(door.clone())))
         .add(health::HealthServer(door.clone()))
 }
