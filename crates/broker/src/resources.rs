@@ -109,6 +109,11 @@ impl Resources {
         Ok(found.revision)
     }
 
+    /// The store's newest revision: the end of the cluster's metadata.
+    pub(crate) async fn store_revision(&self) -> Result<i64, store_api::Error> {
+        Ok(self.store.range(RangeRequest::key(CONFIGS)).await?.revision.get())
+    }
+
     /// Follows the store until cancelled.
     pub(crate) async fn follow(
         self: Arc<Self>,

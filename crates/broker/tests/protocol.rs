@@ -147,7 +147,7 @@ async fn produce_is_validated() {
     assert_eq!(append(&mut raw, "t", flipped.into()).await.0, ErrorCode::CorruptMessage);
     let two = [batch(1, None), batch(1, None)].concat();
     assert_eq!(append(&mut raw, "t", two.into()).await.0, ErrorCode::InvalidRecord);
-    assert_eq!(append(&mut raw, "t", batch(1, None).slice(..40)).await.0, ErrorCode::CorruptMessage);
+    assert_eq!(append(&mut raw, "t", batch(1, None).slice(..40)).await.0, ErrorCode::InvalidRecord);
     assert_eq!(append(&mut raw, "t", batch(200, None)).await.0, ErrorCode::MessageTooLarge);
     let response: ProduceResponse = raw.call(9, &produce("t", 5, batch(1, None))).await;
     assert_eq!(

@@ -12,6 +12,7 @@ use kafka_wire::messages::{
 };
 
 use super::Connection;
+use super::metadata::CLUSTER_OPERATIONS;
 
 /// Asks for brokers; 2 would ask for controllers, which have no listener here.
 const BROKERS: i8 = 1;
@@ -30,6 +31,10 @@ pub(crate) fn describe(c: &Connection, request: &DescribeClusterRequest) -> Desc
     DescribeClusterResponse {
         cluster_id: c.broker.cluster_id.clone(),
         controller_id: c.broker.broker_id,
+        cluster_authorized_operations: match request.include_cluster_authorized_operations {
+            true => CLUSTER_OPERATIONS,
+            false => i32::MIN,
+        },
         brokers: vec![DescribeClusterBroker {
             broker_id: c.broker.broker_id,
             host,

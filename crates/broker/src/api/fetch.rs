@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use commitlog::{Error, Offset};
 use kafka_wire::frame::RequestHead;
-use kafka_wire::messages::fetch_response::{EpochEndOffset, FetchableTopicResponse, PartitionData};
+use kafka_wire::messages::fetch_response::{
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
+};
 use kafka_wire::messages::{FetchRequest, FetchResponse};
 use kafka_wire::{ApiKey, ErrorCode, Uuid};
 use tokio::sync::Notify;
@@ -284,8 +286,21 @@ fn read(wanted: &Wanted, found: &Found, read_committed: bool, budget: usize, fir
         };
     }
     let max_bytes = (position.max_bytes.max(0) as usize).min(budget);
-    match partition.log().log().read(from, high_watermark, max_bytes, first) {
-        Ok(chunk) => data.records = Some(chunk.bytes),
+    // Who reads what is committed sees nothing of transactions that are open, and is told of those that were aborted.
+    let upto = if read_committed { Offset(data.last_stable_offset) } else { high_watermark };
+    if from > upto {
+        return data;
+    }
+    match partition.log().log().read(from, upto, max_bytes, first) {
+        Ok(chunk) => {
+            if let (true, Some(next)) = (read_committed, chunk.next) {
+                match aborted(partition, from, next) {
+                    Ok(aborted) => data.aborted_transactions = Some(aborted),
+                    Err(code) => return refused(data, code),
+                }
+            }
+            data.records = Some(chunk.bytes);
+        }
         Err(Error::OutOfRange { .. }) => return refused(data, ErrorCode::OffsetOutOfRange),
         Err(error) => {
             tracing::error!(topic = %partition.topic, partition = partition.index, %error, "read failed");
@@ -293,6 +308,19 @@ fn read(wanted: &Wanted, found: &Found, read_committed: bool, budget: usize, fir
         }
     }
     data
+}
+
+/// The aborted transactions that have records between the offsets.
+fn aborted(partition: &Partition, from: Offset, upto: Offset) -> Result<Vec<AbortedTransaction>, ErrorCode> {
+    let found = partition.log().aborted_transactions(from, upto).map_err(|error| {
+        tracing::error!(topic = %partition.topic, partition = partition.index, %error, "transaction index unreadable");
+        ErrorCode::KafkaStorageError
+    })?;
+    let tell = |txn: &commitlog::kafka::AbortedTxn| AbortedTransaction {
+        producer_id: txn.producer_id,
+        first_offset: txn.first.get(),
+    };
+    Ok(found.iter().map(tell).collect())
 }
 
 /// Who is refused is told nothing else.

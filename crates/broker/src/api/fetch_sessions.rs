@@ -421,7 +421,7 @@ mod tests {
             sessions.open((id, 1), false, vec![], &[], 1500).ok().unwrap();
         }
         assert_eq!(full(&sessions, 1, 1500), NO_SESSION);
-        assert!(full(&sessions, 2, 1500) > 0);
+        assert!(full(&sessions, 2, 1600) > 0);
         assert!(sessions.open((small, 2), false, vec![], &[], 1500).is_err());
         // Idle for long: anybody takes its place.
         assert!(full(&sessions, 1, 2600) > 0);

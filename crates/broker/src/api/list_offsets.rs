@@ -1,5 +1,7 @@
 //! ListOffsets and OffsetForLeaderEpoch: offsets by time, by name, by epoch.
 
+use std::collections::BTreeSet;
+
 use commitlog::kafka::EpochEnd;
 use commitlog::{Chunk, Offset};
 use kafka_wire::ErrorCode;
@@ -18,6 +20,8 @@ use crate::partition::Partition;
 /// How large a batch may grow when it is searched for a record: what validation let in.
 const DECOMPRESSED_MAX_BYTES: usize = 64 << 20;
 
+/// `isolation.level=read_committed`.
+const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -35,16 +39,45 @@ struct Found {
 const NOTHING: Found = Found { offset: -1, timestamp_ms: -1, epoch: -1 };
 
 /// Answers ListOffsets.
-pub(crate) fn handle(c: &Connection, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(crate) fn handle(c: &Connection, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
+    let read_committed = request.isolation_level == READ_COMMITTED;
+    let mut seen = BTreeSet::new();
+    let mut twice = BTreeSet::new();
+    for (topic, partition) in
+        request.topics.iter().flat_map(|t| t.partitions.iter().map(move |p| (&t.name, p)))
+    {
+        if !seen.insert((topic.clone(), partition.partition_index)) {
+            twice.insert((topic.clone(), partition.partition_index));
+        }
+    }
     let topics = request.topics.into_iter().map(|topic| {
         let found = c.broker.catalog.topic(&topic.name);
         let partitions = topic.partitions.iter().map(|wanted| {
+            if twice.contains(&(topic.name.clone(), wanted.partition_index)) {
+                return answer(wanted, Err(ErrorCode::InvalidRequest));
+            }
+            if !is_known(wanted.timestamp, version) {
+                return answer(wanted, Err(ErrorCode::UnsupportedVersion));
+            }
             let partition = find(found.as_ref(), wanted.partition_index, ErrorCode::UnknownTopicOrPartition);
-            answer(wanted, partition.and_then(|partition| look(&partition, wanted)))
+            answer(wanted, partition.and_then(|partition| look(&partition, wanted, read_committed)))
         });
         ListOffsetsTopicResponse { partitions: partitions.collect(), name: topic.name }
     });
     ListOffsetsResponse { topics: topics.collect(), ..Default::default() }
+}
+
+/// Whether a time may be asked for in a version: each special one came with its own.
+fn is_known(timestamp: i64, version: i16) -> bool {
+    let since = match timestamp {
+        0.. | LATEST | EARLIEST => 1,
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        EARLIEST_PENDING_UPLOAD => 11,
+        _ => return false,
+    };
+    version >= since
 }
 
 fn answer(wanted: &ListOffsetsPartition, found: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
@@ -59,12 +92,16 @@ fn answer(wanted: &ListOffsetsPartition, found: Result<Found, ErrorCode>) -> Lis
     }
 }
 
-fn look(partition: &Partition, wanted: &ListOffsetsPartition) -> Result<Found, ErrorCode> {
+fn look(
+    partition: &Partition,
+    wanted: &ListOffsetsPartition,
+    read_committed: bool,
+) -> Result<Found, ErrorCode> {
     check_epoch(partition, wanted.current_leader_epoch)?;
-    let high_watermark = partition.high_watermark();
+    let visible = if read_committed { partition.last_stable_offset() } else { partition.high_watermark() };
     let at = |offset: Offset, epoch| Ok(Found { offset: offset.get(), timestamp_ms: -1, epoch });
     match wanted.timestamp {
-        LATEST => at(high_watermark, partition.leader_epoch()),
+        LATEST => at(visible, partition.leader_epoch()),
         EARLIEST | EARLIEST_LOCAL => {
             let start = partition.log_start();
             at(start, partition.log().epoch_of(start))
@@ -72,11 +109,11 @@ fn look(partition: &Partition, wanted: &ListOffsetsPartition) -> Result<Found, E
         // Nothing is tiered.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
         MAX_TIMESTAMP => match partition.log().max_timestamp() {
-            Some(max) => by_time(partition, max.timestamp_ms, high_watermark),
+            Some(max) => by_time(partition, max.timestamp_ms, visible),
             None => Ok(NOTHING),
         },
         timestamp if timestamp < 0 => Err(ErrorCode::UnsupportedVersion),
-        timestamp => by_time(partition, timestamp, high_watermark),
+        timestamp => by_time(partition, timestamp, visible),
     }
 }
 

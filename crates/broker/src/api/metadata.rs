@@ -20,6 +20,14 @@ use crate::names;
 /// The most partitions DescribeTopicPartitions returns at a time (`max.request.partition.size.limit`).
 const DESCRIBED_MAX: usize = 2000;
 
+/// What anybody may do where nobody is refused: bits by the numbers of `AclOperation` (read, write, create, delete,
+/// alter, describe, describe and alter configs).
+const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+/// The same for the cluster (create, alter, describe, cluster action, describe and alter configs, idempotent write).
+pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+/// Tells nothing.
+const NOT_ASKED: i32 = i32::MIN;
+
 /// Answers Metadata.
 pub(crate) async fn handle(c: &Connection, request: MetadataRequest, version: i16) -> MetadataResponse {
     let (host, port) = c.endpoint();
@@ -37,7 +45,15 @@ pub(crate) async fn handle(c: &Connection, request: MetadataRequest, version: i1
             }
         }
     }
+    if request.include_topic_authorized_operations {
+        for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        }
+    }
+    let cluster_authorized_operations =
+        if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NOT_ASKED };
     MetadataResponse {
+        cluster_authorized_operations,
         brokers: vec![broker],
         cluster_id: Some(c.broker.cluster_id.clone()),
         controller_id: c.broker.broker_id,
@@ -166,6 +182,7 @@ fn described(
         topic_id: topic.record.id,
         is_internal: topic.is_internal(),
         partitions: partitions.collect(),
+        topic_authorized_operations: TOPIC_OPERATIONS,
         ..Default::default()
     }
 }

@@ -1,5 +1,6 @@
 //! From frames to answers: which keys are served, and who serves them.
 
+mod admin;
 mod alter_configs;
 mod cluster;
 mod configs;
@@ -120,6 +121,11 @@ impl Connection {
         }
     }
 
+    /// The name of the listener it came in by.
+    pub(crate) fn listener_name(&self) -> String {
+        "PLAINTEXT".to_owned()
+    }
+
     /// Where this client reaches the broker: what is advertised for the listener, else the address it dialled.
     pub(crate) fn endpoint(&self) -> (String, i32) {
         match self.broker.advertised.get(self.peer.listener).cloned().flatten() {
@@ -152,12 +158,20 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::OffsetForLeaderEpoch,
     ApiKey::DescribeConfigs,
     ApiKey::AlterConfigs,
+    ApiKey::AlterReplicaLogDirs,
     ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
+    ApiKey::ElectLeaders,
     ApiKey::IncrementalAlterConfigs,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
     ApiKey::OffsetDelete,
+    ApiKey::DescribeQuorum,
+    ApiKey::UpdateFeatures,
     ApiKey::DescribeCluster,
+    ApiKey::DescribeProducers,
+    ApiKey::UnregisterBroker,
     ApiKey::GetTelemetrySubscriptions,
     ApiKey::PushTelemetry,
     ApiKey::ListConfigResources,
@@ -187,6 +201,9 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
     if let Some(reply) = serve_groups(c, key, &head, body)? {
         return Ok(reply);
     }
+    if let Some(reply) = serve_admin(c, key, &head, body).await? {
+        return Ok(reply);
+    }
     match key {
         ApiKey::Produce => {
             let request = m::ProduceRequest::read(body, v)?;
@@ -195,7 +212,7 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
             produce::handle(c, head, request)
         }
         ApiKey::Fetch => Ok(fetch::handle(c, head, m::FetchRequest::read(body, v)?)),
-        ApiKey::ListOffsets => now(&head, &list_offsets::handle(c, m::ListOffsetsRequest::read(body, v)?)),
+        ApiKey::ListOffsets => now(&head, &list_offsets::handle(c, m::ListOffsetsRequest::read(body, v)?, v)),
         ApiKey::Metadata => now(&head, &metadata::handle(c, m::MetadataRequest::read(body, v)?, v).await),
         ApiKey::ApiVersions => now(&head, &versions::handle(c, m::ApiVersionsRequest::read(body, v)?, v)),
         ApiKey::CreateTopics => now(&head, &topics::create(c, m::CreateTopicsRequest::read(body, v)?).await),
@@ -235,20 +252,57 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
         ApiKey::DescribeTopicPartitions => {
             now(&head, &metadata::describe_partitions(c, m::DescribeTopicPartitionsRequest::read(body, v)?))
         }
+        other => Err(Close::Refused(format!("{} is not served", other.name()))),
+    }
+}
+
+/// Serves the admin's keys and telemetry; None for any other key.
+async fn serve_admin(
+    c: &Connection,
+    key: ApiKey,
+    head: &RequestHead,
+    body: &mut Reader,
+) -> Result<Option<Reply>, Close> {
+    let v = head.version;
+    let reply = match key {
+        ApiKey::AlterReplicaLogDirs => {
+            now(head, &admin::move_replicas(c, m::AlterReplicaLogDirsRequest::read(body, v)?))
+        }
+        ApiKey::ElectLeaders => now(head, &admin::elect(c, m::ElectLeadersRequest::read(body, v)?)),
+        ApiKey::AlterPartitionReassignments => {
+            now(head, &admin::reassign(c, m::AlterPartitionReassignmentsRequest::read(body, v)?))
+        }
+        ApiKey::ListPartitionReassignments => {
+            m::ListPartitionReassignmentsRequest::read(body, v)?;
+            now(head, &admin::reassignments())
+        }
+        ApiKey::DescribeQuorum => {
+            now(head, &admin::quorum(c, m::DescribeQuorumRequest::read(body, v)?).await)
+        }
+        ApiKey::UpdateFeatures => {
+            now(head, &admin::update_features(c, m::UpdateFeaturesRequest::read(body, v)?, v))
+        }
+        ApiKey::DescribeProducers => {
+            now(head, &admin::producers(c, m::DescribeProducersRequest::read(body, v)?))
+        }
+        ApiKey::UnregisterBroker => {
+            now(head, &admin::unregister(c, &m::UnregisterBrokerRequest::read(body, v)?))
+        }
         ApiKey::GetTelemetrySubscriptions => {
             let request = m::GetTelemetrySubscriptionsRequest::read(body, v)?;
             let (broker, most) = (&c.broker, c.broker.server.number("telemetry.max.bytes"));
-            let client = c.client(&head);
-            now(&head, &broker.telemetry.get(&broker.resources, &client, &request, most, broker.now_ms()))
+            let client = c.client(head);
+            now(head, &broker.telemetry.get(&broker.resources, &client, &request, most, broker.now_ms()))
         }
         ApiKey::PushTelemetry => {
             let request = m::PushTelemetryRequest::read(body, v)?;
             let (broker, most) = (&c.broker, c.broker.server.number("telemetry.max.bytes"));
-            let client = c.client(&head);
-            now(&head, &broker.telemetry.push(&broker.resources, &client, &request, most, broker.now_ms()))
+            let client = c.client(head);
+            now(head, &broker.telemetry.push(&broker.resources, &client, &request, most, broker.now_ms()))
         }
-        other => Err(Close::Refused(format!("{} is not served", other.name()))),
-    }
+        _ => return Ok(None),
+    };
+    reply.map(Some)
 }
 
 /// Serves the keys of groups; None for any other key.

@@ -9,42 +9,94 @@ use kafka_wire::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_wire::messages::{ProduceRequest, ProduceResponse};
-use kafka_wire::record::{Batch, Compression, RecordError};
+use kafka_wire::record::{Batch, Compression, Fault, RecordError, Rules, patch_create_time, recompress};
 use kafka_wire::{ApiKey, ErrorCode};
 
 use super::{Connection, chunks, find, now, rules};
-use crate::catalog::{Refusal, Topic};
+use crate::catalog::Topic;
 use crate::door::{Close, Reply};
-use crate::partition::Flushed;
+use crate::partition::{Flushed, Partition};
 
 /// The first version whose clients can read zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
 const ACKS_ALL: i16 = -1;
 
+/// The least that a batch of any magic says it holds (`LegacyRecord.RECORD_OVERHEAD_V0`).
+const BODY_BYTES_MIN: i32 = 14;
+/// The most bytes a compressed body may grow to.
+const DECOMPRESSED_MAX_BYTES: usize = 64 << 20;
+/// Kafka's message shows so many records at fault.
+const SHOWN_MAX: usize = 3;
+
 /// A partition's append and, when its answer must wait, what it waits for.
 type Outcome = Result<(AppendInfo, Option<Flushed>, Option<i64>), Refused>;
 
-/// Why a partition's records were refused, and because of which record.
+/// Why a partition's records were refused. Kafka tells a text only where single records are at fault.
 struct Refused {
-    refusal: Refusal,
-    record: Option<i32>,
+    code: ErrorCode,
+    /// For all of them, and for each with its place in the batch.
+    texts: Option<(String, Vec<(i32, String)>)>,
+    /// Where the log begins, once it was looked at.
+    log_start: i64,
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self { refusal, record: None }
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, texts: None, log_start: -1 }
     }
 }
 
-impl From<RecordError> for Refused {
-    fn from(error: RecordError) -> Self {
-        let record = match &error {
-            RecordError::Timestamp { record, .. }
-            | RecordError::NoKey(record)
-            | RecordError::Malformed(record) => Some(*record),
-            _ => None,
+impl Refused {
+    fn at(code: ErrorCode, partition: &Partition) -> Self {
+        Self { log_start: partition.log_start().get(), ..code.into() }
+    }
+
+    /// What `LogValidator` found in a batch for `partition`.
+    fn invalid(error: &RecordError, partition: &Partition, rules: &Rules, now_ms: i64) -> Self {
+        let RecordError::Faults(faults) = error else {
+            let known_late = !matches!(error, RecordError::Checksum { .. });
+            let log_start = if known_late { partition.log_start().get() } else { -1 };
+            return Self { log_start, ..error.code().into() };
         };
-        Self { refusal: Refusal::new(error.code(), error.to_string()), record }
+        let tell = |(record, fault): &(i32, Fault)| (*record, fault_text(fault, partition, rules, now_ms));
+        let each: Vec<(i32, String)> = faults.iter().map(tell).collect();
+        let all = match error.code() {
+            ErrorCode::InvalidTimestamp => {
+                "One or more records have been rejected due to invalid timestamp".into()
+            }
+            _ => {
+                let shown = |(record, text): &(i32, String)| {
+                    format!("RecordError(batchIndex={record}, message='{text}')")
+                };
+                let first: Vec<String> = each.iter().take(SHOWN_MAX).map(shown).collect();
+                format!(
+                    "One or more records have been rejected due to {} record errors in total, and only showing the \
+                     first three errors at most: [{}]",
+                    each.len(),
+                    first.join(", ")
+                )
+            }
+        };
+        Self { texts: Some((all, each)), ..Self::at(error.code(), partition) }
+    }
+}
+
+fn fault_text(fault: &Fault, partition: &Partition, rules: &Rules, now_ms: i64) -> String {
+    match fault {
+        Fault::NoKey => format!(
+            "Compacted topic cannot accept message without key in topic partition {}-{}.",
+            partition.topic, partition.index
+        ),
+        Fault::Timestamp { timestamp, offset } => format!(
+            "Timestamp {timestamp} of message with offset {offset} is out of range. The timestamp should be within \
+             [{}, {}]",
+            now_ms.wrapping_sub(rules.timestamp_before_max_ms),
+            now_ms.wrapping_add(rules.timestamp_after_max_ms)
+        ),
+        Fault::AppendTime { timestamp, offset, sizes: (key, value) } => format!(
+            "Invalid timestamp type in message DefaultRecord(offset={offset}, timestamp={timestamp}, key={key} bytes, \
+             value={value} bytes). Producer should not set timestamp type to LogAppendTime."
+        ),
     }
 }
 
@@ -104,12 +156,12 @@ fn silent(response: &ProduceResponse) -> Result<Reply, Close> {
 }
 
 fn refuse_early(acks: i16, transactional: bool) -> Result<(), Refused> {
-    if !matches!(acks, ACKS_ALL | 0 | 1) {
-        return Err(Refusal::new(ErrorCode::InvalidRequiredAcks, format!("acks={acks}")).into());
-    }
     if transactional {
-        let text = "this broker serves no transactions";
-        return Err(Refusal::new(ErrorCode::TransactionalIdAuthorizationFailed, text).into());
+        // Transactions are not served: nobody may use an id of one.
+        return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
+    }
+    if !matches!(acks, ACKS_ALL | 0 | 1) {
+        return Err(ErrorCode::InvalidRequiredAcks.into());
     }
     Ok(())
 }
@@ -123,77 +175,120 @@ fn append(
     records: Option<Bytes>,
     acks: i16,
 ) -> Outcome {
-    let partition = find(topic, index, missing).map_err(|code| Refusal::new(code, code.message()))?;
+    let partition = find(topic, index, missing)?;
     let topic = topic.expect("its partition was found");
+    let records = only_batch(records.unwrap_or_default(), head.version)?;
     if topic.is_internal() && head.client_id.as_deref() != Some("__admin_client") {
-        return Err(Refusal::new(ErrorCode::InvalidTopicException, "the topic is internal").into());
+        return Err(Refused::at(ErrorCode::InvalidTopicException, &partition));
     }
     if acks == ACKS_ALL && topic.settings.min_insync_replicas > 1 {
-        let code = ErrorCode::NotEnoughReplicas;
-        return Err(Refusal::new(code, "there is one replica, min.insync.replicas asks for more").into());
+        // There is one replica.
+        return Err(Refused::at(ErrorCode::NotEnoughReplicas, &partition));
     }
-    let records = records.unwrap_or_default();
     let now_ms = c.broker.now_ms();
-    let (count, max_timestamp_ms) = validate(topic, &records, head.version, now_ms)?;
-    // Alone in its frame the batch is changed where it lies; else it is copied.
-    let mut batch = records.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    let (mut batch, count) = validated(topic, &partition, records, now_ms)?;
     let append_time = topic.settings.log_append_time.then_some(now_ms);
-    if let Some(now_ms) = append_time {
-        KafkaBatch::stamp(&mut batch, now_ms);
-    } else if let Some(correct) = max_timestamp_ms {
-        KafkaBatch::set_max_timestamp(&mut batch, correct);
-    }
     let appended = partition.append(&mut batch, count, topic.settings.flush_messages, acks == ACKS_ALL);
-    let (info, wait) = appended.map_err(|error| Refused::from(refusal(&error)))?;
+    let (info, wait) = appended.map_err(|error| refusal(&error, &partition))?;
     c.broker.metrics.produced(&topic.name, count as u64, batch.len() as u64);
     Ok((info, wait, append_time))
 }
 
-/// How many records there are, and the largest timestamp when the header has it wrong.
-fn validate(
-    topic: &Topic,
-    records: &Bytes,
-    version: i16,
-    now_ms: i64,
-) -> Result<(i64, Option<i64>), Refused> {
-    let batch = Batch::single(records)?;
-    if records.len() as i64 > topic.settings.max_message_bytes {
-        let (size, most) = (records.len(), topic.settings.max_message_bytes);
-        let text =
-            format!("The record batch size of {size} bytes exceeds the maximum configured value of {most}");
-        return Err(Refusal::new(ErrorCode::MessageTooLarge, text).into());
+/// The one batch of a partition, as `ProduceRequest.validateRecords` wants it. What follows it and is less than a batch
+/// is cut off, as Kafka does.
+fn only_batch(records: Bytes, version: i16) -> Result<Bytes, Refused> {
+    let (batch, rest) =
+        Batch::split(&records).map_err(|error| Refused::from(unreadable(&records, &error)))?;
+    match Batch::split(rest) {
+        Err(error) if unreadable(rest, &error) == ErrorCode::CorruptMessage => {
+            return Err(ErrorCode::CorruptMessage.into());
+        }
+        Err(RecordError::Truncated) => {}
+        Ok(_) | Err(_) => return Err(ErrorCode::InvalidRecord.into()),
     }
-    if records.len() as i64 > topic.settings.segment_bytes {
-        return Err(Refusal::new(ErrorCode::RecordListTooLarge, "the batch is larger than a segment").into());
-    }
-    if batch.compression()? == Compression::Zstd && version < ZSTD_FROM {
-        let code = ErrorCode::UnsupportedCompressionType;
-        return Err(Refusal::new(code, "zstd needs version 7 of Produce").into());
+    let codec = batch.compression().map_err(|error| Refused::from(error.code()))?;
+    if codec == Compression::Zstd && version < ZSTD_FROM {
+        return Err(ErrorCode::UnsupportedCompressionType.into());
     }
     if batch.is_transactional() {
-        return Err(Refusal::new(ErrorCode::InvalidTxnState, "this broker serves no transactions").into());
+        return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
     }
-    let summary = batch.validate(&rules(topic), now_ms)?;
-    let wrong = summary.max_timestamp != batch.max_timestamp();
-    Ok((i64::from(summary.count), wrong.then_some(summary.max_timestamp)))
+    let size = batch.bytes().len();
+    Ok(if size == records.len() { records } else { records.slice(..size) })
 }
 
-fn refusal(error: &AppendError) -> Refusal {
-    let code = match error {
-        AppendError::Producer(ProducerError::OutOfOrderSequence { .. }) => {
-            ErrorCode::OutOfOrderSequenceNumber
+/// What Kafka says to bytes that no batch begins with: impossible sizes and magics are corrupt, too few bytes are no
+/// batch, and older magics are not for producers any more.
+fn unreadable(bytes: &[u8], error: &RecordError) -> ErrorCode {
+    let size = bytes.get(8..12).and_then(|size| size.try_into().ok()).map(i32::from_be_bytes);
+    match error {
+        RecordError::Magic(magic) if !(0..=2).contains(magic) => ErrorCode::CorruptMessage,
+        RecordError::Truncated if size.is_some_and(|size| size < BODY_BYTES_MIN) => ErrorCode::CorruptMessage,
+        // Whole, and yet smaller than a header.
+        RecordError::Truncated if size.is_some_and(|size| size as usize + 12 <= bytes.len()) => {
+            ErrorCode::CorruptMessage
         }
-        AppendError::Producer(ProducerError::InvalidEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
-        AppendError::Producer(ProducerError::InvalidTxnState { .. }) => ErrorCode::InvalidTxnState,
+        error => error.code(),
+    }
+}
+
+/// The batch as it goes into the log, and how many records it has.
+fn validated(
+    topic: &Topic,
+    partition: &Partition,
+    records: Bytes,
+    now_ms: i64,
+) -> Result<(BytesMut, i64), Refused> {
+    let (settings, rules) = (&topic.settings, rules(topic));
+    let invalid = |error: RecordError| Refused::invalid(&error, partition, &rules, now_ms);
+    let batch = Batch::single(&records).map_err(invalid)?;
+    if records.len() as i64 > settings.max_message_bytes {
+        return Err(ErrorCode::MessageTooLarge.into());
+    }
+    let summary = batch.validate(&rules, now_ms).map_err(invalid)?;
+    let other = settings.compression.filter(|(codec, _)| batch.compression() != Ok(*codec));
+    let (claims_time, max_timestamp) = (batch.is_log_append_time(), batch.max_timestamp());
+    let mut made = match other {
+        Some((codec, level)) => {
+            let made = recompress(batch, codec, level, DECOMPRESSED_MAX_BYTES).map_err(invalid)?;
+            if made.len() as i64 > settings.max_message_bytes {
+                return Err(ErrorCode::MessageTooLarge.into());
+            }
+            BytesMut::from(Bytes::from(made))
+        }
+        // Alone in its frame the batch is changed where it lies; else it is copied.
+        None => records.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..])),
+    };
+    if made.len() as i64 > settings.segment_bytes {
+        return Err(ErrorCode::RecordListTooLarge.into());
+    }
+    if settings.log_append_time {
+        KafkaBatch::stamp(&mut made, now_ms);
+    } else if claims_time || summary.max_timestamp != max_timestamp {
+        patch_create_time(&mut made, summary.max_timestamp);
+    }
+    Ok((made, i64::from(summary.count)))
+}
+
+fn refusal(error: &AppendError, partition: &Partition) -> Refused {
+    match error {
+        AppendError::Producer(ProducerError::OutOfOrderSequence { .. }) => {
+            Refused::at(ErrorCode::OutOfOrderSequenceNumber, partition)
+        }
+        AppendError::Producer(ProducerError::InvalidEpoch { .. }) => {
+            Refused::at(ErrorCode::InvalidProducerEpoch, partition)
+        }
+        AppendError::Producer(ProducerError::InvalidTxnState { .. }) => {
+            Refused::at(ErrorCode::InvalidTxnState, partition)
+        }
         AppendError::Producer(ProducerError::CoordinatorFenced { .. }) => {
-            ErrorCode::TransactionCoordinatorFenced
+            Refused::at(ErrorCode::TransactionCoordinatorFenced, partition)
         }
         AppendError::Log(_) => {
             tracing::warn!(%error, "append failed");
-            ErrorCode::KafkaStorageError
+            ErrorCode::KafkaStorageError.into()
         }
-    };
-    Refusal::new(code, error.to_string())
+    }
 }
 
 fn answer(index: i32, outcome: Outcome) -> (PartitionProduceResponse, Option<Flushed>) {
@@ -208,14 +303,17 @@ fn answer(index: i32, outcome: Outcome) -> (PartitionProduceResponse, Option<Flu
             };
             (response, wait)
         }
-        Err(Refused { refusal, record }) => {
-            let message = Some(refusal.text.clone());
-            let one =
-                |batch_index| BatchIndexAndErrorMessage { batch_index, batch_index_error_message: message };
+        Err(refused) => {
+            let one = |(batch_index, text): (i32, String)| BatchIndexAndErrorMessage {
+                batch_index,
+                batch_index_error_message: Some(text),
+            };
+            let (error_message, each) = refused.texts.unzip();
             let response = PartitionProduceResponse {
-                error_code: refusal.code.code(),
-                record_errors: record.map(one).into_iter().collect(),
-                error_message: Some(refusal.text),
+                error_code: refused.code.code(),
+                log_start_offset: refused.log_start,
+                record_errors: each.unwrap_or_default().into_iter().map(one).collect(),
+                error_message,
                 ..blank
             };
             (response, None)

@@ -21,7 +21,10 @@ pub(crate) async fn delete(c: &Connection, request: DeleteRecordsRequest) -> Del
         let found = c.broker.catalog.topic(&topic.name);
         let delay = found.as_ref().map_or(0, |topic| topic.settings.file_delete_delay_ms.max(0));
         let partitions = topic.partitions.iter().map(|wanted| {
-            let partition = find(found.as_ref(), wanted.partition_index, ErrorCode::UnknownTopicOrPartition);
+            let partition = match found.as_ref().is_some_and(|topic| topic.is_internal()) {
+                true => Err(ErrorCode::InvalidTopicException),
+                false => find(found.as_ref(), wanted.partition_index, ErrorCode::UnknownTopicOrPartition),
+            };
             let low = partition.and_then(|partition| {
                 delete_one(c, &partition, wanted.offset, Duration::from_millis(delay as u64))
             });

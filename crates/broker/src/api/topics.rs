@@ -16,6 +16,7 @@ use kafka_wire::messages::{
 };
 use kafka_wire::{ErrorCode, Uuid};
 
+use super::admin::check_replicas;
 use super::{Broker, Connection, configs};
 use crate::catalog::{PARTITIONS_MAX, Refusal, Topic, TopicRecord};
 use crate::config::{self, Values};
@@ -112,43 +113,48 @@ async fn create_one(
 
 /// The number of partitions asked for: by count, or by an assignment of replicas to brokers.
 fn partitions_of(broker: &Broker, wanted: &CreatableTopic) -> Result<i32, Refusal> {
+    let invalid = |text: &str| Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
     if wanted.assignments.is_empty() {
-        if !matches!(wanted.replication_factor, -1 | 1) {
-            let factor = wanted.replication_factor;
-            let text = match factor {
-                ..1 => "Replication factor must be larger than 0, or -1 to use the default value.".to_owned(),
-                _ => format!(
-                    "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be reached because only 1 broker(s) are registered."
-                ),
-            };
-            return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, text));
-        }
         let default = broker.server.number("num.partitions") as i32;
+        check_factor(wanted.replication_factor)?;
         return Ok(if wanted.num_partitions == -1 { default } else { wanted.num_partitions });
     }
-    if wanted.num_partitions != -1 || wanted.replication_factor != -1 {
-        let text = "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.";
+    if wanted.replication_factor != -1 {
+        let text = "A manual partition assignment was specified, but replication factor was not set to -1.";
         return Err(Refusal::new(ErrorCode::InvalidRequest, text));
     }
-    let indexes: BTreeSet<i32> = wanted.assignments.iter().map(|a| a.partition_index).collect();
-    let count = wanted.assignments.len();
-    if indexes.len() != count || indexes.into_iter().ne(0..count as i32) {
-        let text = "Partitions should be a consecutive 0-based integer sequence.";
-        return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
+    if wanted.num_partitions != -1 {
+        let text = "A manual partition assignment was specified, but numPartitions was not set to -1.";
+        return Err(Refusal::new(ErrorCode::InvalidRequest, text));
     }
-    wanted.assignments.iter().try_for_each(|a| check_assignment(broker, &a.broker_ids))?;
-    Ok(count as i32)
+    let mut indexes = BTreeSet::new();
+    for assignment in &wanted.assignments {
+        let index = assignment.partition_index;
+        if !indexes.insert(index) {
+            return invalid(&format!("Found multiple manual partition assignments for partition {index}"));
+        }
+        let before = (indexes.len() > 1).then_some(1);
+        check_replicas(broker, &assignment.broker_ids, before)?;
+    }
+    let count = wanted.assignments.len() as i32;
+    if indexes.into_iter().ne(0..count) {
+        return invalid("partitions should be a consecutive 0-based integer sequence");
+    }
+    Ok(count)
 }
 
-fn check_assignment(broker: &Broker, brokers: &[i32]) -> Result<(), Refusal> {
-    if brokers == [broker.broker_id] {
-        return Ok(());
-    }
-    let text = format!(
-        "The manual partition assignment {brokers:?} is not this cluster's only broker, {}.",
-        broker.broker_id
-    );
-    Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text))
+/// One broker holds one replica.
+fn check_factor(factor: i16) -> Result<(), Refusal> {
+    let text = match factor {
+        -1 | 1 => return Ok(()),
+        ..1 => "Replication factor must be larger than 0, or -1 to use the default value.".to_owned(),
+        _ => format!(
+            "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot \
+             be reached because only 1 broker(s) are registered or some brokers have all their log directories \
+             cordoned."
+        ),
+    };
+    Err(Refusal::new(ErrorCode::InvalidReplicationFactor, text))
 }
 
 fn configs_of(wanted: &CreatableTopic) -> Result<Values, Refusal> {
@@ -264,10 +270,14 @@ async fn grow(c: &Connection, wanted: &CreatePartitionsTopic, validate_only: boo
     }
     if let Some(assignments) = &wanted.assignments {
         if assignments.len() as i32 != count - now {
-            let text = format!("{} assignments for {} new partition(s).", assignments.len(), count - now);
+            let text = format!(
+                "Attempted to add {} additional partition(s), but only {} assignment(s) were specified.",
+                count - now,
+                assignments.len()
+            );
             return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
         }
-        assignments.iter().try_for_each(|a| check_assignment(&c.broker, &a.broker_ids))?;
+        assignments.iter().try_for_each(|a| check_replicas(&c.broker, &a.broker_ids, Some(1)))?;
     }
     if !validate_only {
         c.broker.catalog.alter(&topic, TopicRecord { partitions: count, ..topic.record.clone() }).await?;

@@ -6,8 +6,17 @@ use kafka_wire::{ApiKey, ErrorCode};
 
 use super::{Connection, SERVED};
 
-/// metadata.version of Kafka 4.3 (4.3-IV0), and the first that 4.x brokers support (3.3-IV3).
-const METADATA_VERSION: (i16, i16) = (7, 30);
+/// A feature of the cluster: what is supported and what is in force.
+pub(super) struct Feature {
+    pub name: &'static str,
+    pub least: i16,
+    pub most: i16,
+    pub level: i16,
+}
+
+/// metadata.version: 30 is that of Kafka 4.3 (4.3-IV0), 7 the first that 4.x brokers support (3.3-IV3).
+pub(super) const FEATURES: &[Feature] =
+    &[Feature { name: "metadata.version", least: 7, most: 30, level: 30 }];
 
 /// Answers ApiVersions.
 pub(crate) fn handle(c: &Connection, request: ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
@@ -18,15 +27,21 @@ pub(crate) fn handle(c: &Connection, request: ApiVersionsRequest, version: i16) 
     if version >= 3 {
         *c.software.lock() = Some((request.client_software_name, request.client_software_version));
     }
-    let (least, most) = METADATA_VERSION;
-    let name = "metadata.version".to_owned();
-    let finalized =
-        FinalizedFeatureKey { name: name.clone(), max_version_level: most, min_version_level: most };
+    let supported = |feature: &Feature| SupportedFeatureKey {
+        name: feature.name.to_owned(),
+        min_version: feature.least,
+        max_version: feature.most,
+    };
+    let finalized = |feature: &Feature| FinalizedFeatureKey {
+        name: feature.name.to_owned(),
+        max_version_level: feature.level,
+        min_version_level: feature.level,
+    };
     ApiVersionsResponse {
         api_keys: SERVED.iter().map(|key| range(*key)).collect(),
-        supported_features: vec![SupportedFeatureKey { name, min_version: least, max_version: most }],
+        supported_features: FEATURES.iter().map(supported).collect(),
         finalized_features_epoch: 0,
-        finalized_features: vec![finalized],
+        finalized_features: FEATURES.iter().map(finalized).collect(),
         ..Default::default()
     }
 }

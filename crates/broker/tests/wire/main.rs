@@ -5,6 +5,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod admin;
 mod configs;
 mod fetching;
+mod producing;
 mod telemetry;

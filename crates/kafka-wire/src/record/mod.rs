@@ -15,6 +15,7 @@
 mod builder;
 mod compress;
 mod reader;
+mod recompress;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -22,7 +23,8 @@ mod validate;
 pub use builder::{Builder, Producer};
 pub use compress::Compression;
 pub use reader::{Header, Headers, Record, RecordReader};
-pub use validate::{Rules, Summary};
+pub use recompress::recompress;
+pub use validate::{Fault, Faults, Rules, Summary};
 
 use base::checksum::crc32c;
 
@@ -90,17 +92,9 @@ pub enum RecordError {
     /// Counts, deltas, attributes that contradict each other or are not for clients.
     #[error("{0}")]
     Invalid(&'static str),
-    /// A timestamp too far from now.
-    #[error("the timestamp {timestamp} of record {record} is out of range")]
-    Timestamp {
-        /// Which record.
-        record: i32,
-        /// Milliseconds since 1970.
-        timestamp: i64,
-    },
-    /// A record without a key for a compacted topic.
-    #[error("record {0} has no key and the topic is compacted")]
-    NoKey(i32),
+    /// Records that the topic's rules refuse.
+    #[error("{} records are refused", .0.len())]
+    Faults(Faults),
 }
 
 impl RecordError {
@@ -108,11 +102,14 @@ impl RecordError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Truncated | Self::Checksum { .. } | Self::Decompress(_) => ErrorCode::CorruptMessage,
+            Self::Checksum { .. } => ErrorCode::CorruptMessage,
+            Self::Decompress(_) => ErrorCode::UnknownServerError,
             Self::TooLarge(_) => ErrorCode::MessageTooLarge,
-            Self::Timestamp { .. } => ErrorCode::InvalidTimestamp,
             Self::Codec(_) => ErrorCode::UnsupportedCompressionType,
-            Self::Magic(_) | Self::Malformed(_) | Self::Invalid(_) | Self::NoKey(_) => {
+            Self::Faults(faults) if faults.iter().any(|(_, fault)| fault.is_time()) => {
+                ErrorCode::InvalidTimestamp
+            }
+            Self::Truncated | Self::Magic(_) | Self::Malformed(_) | Self::Invalid(_) | Self::Faults(_) => {
                 ErrorCode::InvalidRecord
             }
         }
@@ -333,6 +330,15 @@ pub fn patch_base(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
 pub fn patch_log_append_time(batch: &mut [u8], now_ms: i64) {
     batch[ATTRIBUTES_AT + 1] |= LOG_APPEND_TIME as u8;
     patch_max_timestamp(batch, now_ms);
+}
+
+/// Makes the times of the batch's records the producer's, corrects the largest, and renews the checksum.
+///
+/// # Panics
+/// When `batch` is shorter than a header.
+pub fn patch_create_time(batch: &mut [u8], max_ms: i64) {
+    batch[ATTRIBUTES_AT + 1] &= !(LOG_APPEND_TIME as u8);
+    patch_max_timestamp(batch, max_ms);
 }
 
 /// Corrects the header's largest timestamp and renews the checksum.

@@ -102,24 +102,66 @@ fn check(change: impl FnOnce(&mut Vec<u8>), rules: &Rules, expect: Result<i32, E
 #[test]
 fn validation_is_that_of_log_validator() {
     let rules = Rules::default();
-    check(|_| {}, &rules, Ok(38));
-    check(|b| b[COUNT_AT + 3] = 41, &rules, Err(ErrorCode::InvalidRecord));
-    check(|b| b[LAST_DELTA_AT + 3] = 2, &rules, Err(ErrorCode::InvalidRecord));
-    check(|b| b[ATTRIBUTES_AT + 1] |= CONTROL as u8, &rules, Err(ErrorCode::InvalidRecord));
-    check(|b| b[ATTRIBUTES_AT + 1] |= LOG_APPEND_TIME as u8, &rules, Err(ErrorCode::InvalidTimestamp));
-    check(|b| b[ATTRIBUTES_AT + 1] |= 7, &rules, Err(ErrorCode::UnsupportedCompressionType));
-    check(|b| b[PRODUCER_ID_AT..PRODUCER_ID_AT + 8].fill(0), &rules, Err(ErrorCode::InvalidRecord));
-    check(|b| b[MAGIC_AT] = 1, &rules, Err(ErrorCode::InvalidRecord));
-    check(|b| b.extend_from_slice(&[0; 61]), &rules, Err(ErrorCode::InvalidRecord));
-    check(|b| b.truncate(80), &rules, Err(ErrorCode::CorruptMessage));
-    check(|b| b[HEADER_SIZE + 20..].fill(0x55), &rules, Err(ErrorCode::CorruptMessage));
+    let zero = |b: &mut Vec<u8>| b[..8].fill(0);
+    let changed = |change: fn(&mut Vec<u8>)| {
+        move |b: &mut Vec<u8>| {
+            b[..8].fill(0);
+            change(b);
+        }
+    };
+    check(zero, &rules, Ok(38));
+    check(|_| {}, &rules, Err(ErrorCode::InvalidRecord));
+    check(changed(|b| b[COUNT_AT + 3] = 41), &rules, Err(ErrorCode::InvalidRecord));
+    check(changed(|b| b[LAST_DELTA_AT + 3] = 2), &rules, Err(ErrorCode::InvalidRecord));
+    check(changed(|b| b[ATTRIBUTES_AT + 1] |= CONTROL as u8), &rules, Err(ErrorCode::InvalidRecord));
+    check(changed(|b| b[ATTRIBUTES_AT + 1] |= 7), &rules, Err(ErrorCode::UnsupportedCompressionType));
+    check(changed(|b| b[PRODUCER_ID_AT..PRODUCER_ID_AT + 8].fill(0)), &rules, Err(ErrorCode::InvalidRecord));
+    check(changed(|b| b[MAGIC_AT] = 1), &rules, Err(ErrorCode::InvalidRecord));
+    check(changed(|b| b.extend_from_slice(&[0; 61])), &rules, Err(ErrorCode::InvalidRecord));
+    check(changed(|b| b.truncate(80)), &rules, Err(ErrorCode::InvalidRecord));
+    check(changed(|b| b[HEADER_SIZE + 20..].fill(0x55)), &rules, Err(ErrorCode::UnknownServerError));
     let keys = Rules { keys_required: true, ..rules };
-    check(|_| {}, &keys, Err(ErrorCode::InvalidRecord));
+    check(zero, &keys, Err(ErrorCode::InvalidRecord));
     let soon = Rules { timestamp_after_max_ms: 100, ..rules };
-    check(|_| {}, &soon, Err(ErrorCode::InvalidTimestamp));
-    check(|_| {}, &Rules { log_append_time: true, ..soon }, Ok(38));
+    check(zero, &soon, Err(ErrorCode::InvalidTimestamp));
+    let append = Rules { log_append_time: true, ..soon };
+    check(zero, &append, Ok(38));
+    // A batch that claims the broker's time: its one time is checked, or the claim is refused.
+    check(changed(|b| b[ATTRIBUTES_AT + 1] |= LOG_APPEND_TIME as u8), &rules, Ok(0));
+    check(
+        changed(|b| b[ATTRIBUTES_AT + 1] |= LOG_APPEND_TIME as u8),
+        &append,
+        Err(ErrorCode::InvalidTimestamp),
+    );
     let small = Rules { decompressed_max_bytes: 500, ..rules };
-    check(|_| {}, &small, Err(ErrorCode::MessageTooLarge));
+    check(zero, &small, Err(ErrorCode::MessageTooLarge));
+}
+
+#[test]
+fn every_record_at_fault_is_named() {
+    let mut bytes = sample(Compression::None);
+    bytes[..8].fill(0);
+    let rules = Rules { keys_required: true, ..Rules::default() };
+    let error = Batch::single(&bytes).and_then(|batch| batch.validate(&rules, 1_700_000_000_000));
+    let Err(RecordError::Faults(faults)) = error else { panic!("{error:?}") };
+    let expect: Vec<_> = (0..40).step_by(3).map(|record| (record, Fault::NoKey)).collect();
+    assert_eq!(faults, expect);
+}
+
+#[test]
+fn a_batch_recompressed_holds_the_same_records() {
+    let plain = sample(Compression::None);
+    let expect = shown(&Batch::single(&plain).expect("parses"));
+    for (from, to) in Compression::ALL.into_iter().flat_map(|from| Compression::ALL.map(|to| (from, to))) {
+        let bytes = sample(from);
+        let made = recompress(Batch::single(&bytes).expect("parses"), to, Some(1), 1 << 20).expect("made");
+        let batch = Batch::single(&made).expect("parses");
+        batch.verify().expect("checksum");
+        assert_eq!((batch.compression(), shown(&batch)), (Ok(to), expect.clone()), "{from:?} to {to:?}");
+    }
+    let bytes = sample(Compression::Gzip);
+    let small = recompress(Batch::single(&bytes).expect("parses"), Compression::Zstd, None, 100);
+    assert_eq!(small, Err(RecordError::TooLarge(100)));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a leader checks before it appends a producer's batch, as `LogValidator` does: a walk over every record.
 
-use super::{Batch, NO_TIMESTAMP, RecordError};
+use super::{Batch, NO_TIMESTAMP, Record, RecordError};
 
 /// The topic's rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,43 @@ pub struct Summary {
     pub count: i32,
 }
 
+/// What is wrong with one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It has no key, and the topic is compacted.
+    NoKey,
+    /// Its timestamp is too far from now.
+    Timestamp {
+        /// Milliseconds since 1970.
+        timestamp: i64,
+        /// Its offset in the batch.
+        offset: i64,
+    },
+    /// The producer claims the broker's time.
+    AppendTime {
+        /// Milliseconds since 1970.
+        timestamp: i64,
+        /// Its offset in the batch.
+        offset: i64,
+        /// Bytes of key and value.
+        sizes: (usize, usize),
+    },
+}
+
+impl Fault {
+    /// Whether it concerns the record's time.
+    #[must_use]
+    pub fn is_time(&self) -> bool {
+        !matches!(self, Self::NoKey)
+    }
+}
+
+/// The records at fault, by their place in the batch.
+pub type Faults = Vec<(i32, Fault)>;
+
+/// The most faults that are told of one batch.
+const FAULTS_MAX: usize = 10_000;
+
 impl Batch<'_> {
     /// Checks a batch that a client produced: checksum, header, every record. Nothing is copied or kept.
     ///
@@ -54,28 +91,32 @@ impl Batch<'_> {
         self.verify()?;
         self.validate_header()?;
         let mut summary = Summary { max_timestamp: NO_TIMESTAMP, max_timestamp_delta: 0, count: 0 };
+        let mut faults = Faults::new();
         let mut records = self.records(rules.decompressed_max_bytes)?;
         while let Some(record) = records.next() {
             let record = record?;
             if record.offset_delta != summary.count {
                 return Err(RecordError::Invalid("the offsets of the batch are not consecutive"));
             }
-            if rules.keys_required && record.key.is_none() {
-                return Err(RecordError::NoKey(summary.count));
+            if let Some(fault) = rules.fault(*self, &record, now_ms)
+                && faults.len() < FAULTS_MAX
+            {
+                faults.push((summary.count, fault));
             }
-            rules.check_time(summary.count, record.timestamp, now_ms)?;
             if record.timestamp > summary.max_timestamp {
                 summary.max_timestamp = record.timestamp;
                 summary.max_timestamp_delta = record.offset_delta;
             }
             summary.count += 1;
         }
-        Ok(summary)
+        if faults.is_empty() { Ok(summary) } else { Err(RecordError::Faults(faults)) }
     }
 
     fn validate_header(&self) -> Result<(), RecordError> {
         let count = self.count();
-        let wrong = if count <= 0 {
+        let wrong = if self.base_offset() != 0 {
+            "the base offset of a produced batch is 0"
+        } else if count <= 0 {
             "the batch says it has no records"
         } else if self.last_offset_delta() != count - 1 {
             "the batch's offsets and count disagree"
@@ -83,8 +124,6 @@ impl Batch<'_> {
             "clients may not write control records"
         } else if self.has_producer_id() && self.base_sequence() < 0 {
             "a producer id needs a sequence"
-        } else if self.is_log_append_time() {
-            return Err(RecordError::Timestamp { record: 0, timestamp: self.max_timestamp() });
         } else {
             return Ok(());
         };
@@ -93,12 +132,18 @@ impl Batch<'_> {
 }
 
 impl Rules {
-    fn check_time(&self, record: i32, timestamp: i64, now_ms: i64) -> Result<(), RecordError> {
-        let behind = now_ms.saturating_sub(timestamp) > self.timestamp_before_max_ms;
-        let ahead = timestamp.saturating_sub(now_ms) > self.timestamp_after_max_ms;
-        match !self.log_append_time && timestamp != NO_TIMESTAMP && (behind || ahead) {
-            true => Err(RecordError::Timestamp { record, timestamp }),
-            false => Ok(()),
+    fn fault(&self, batch: Batch<'_>, record: &Record<'_>, now_ms: i64) -> Option<Fault> {
+        if self.keys_required && record.key.is_none() {
+            return Some(Fault::NoKey);
         }
+        let (timestamp, offset) = (record.timestamp, i64::from(record.offset_delta));
+        if !self.log_append_time && timestamp != NO_TIMESTAMP {
+            let behind = now_ms.saturating_sub(timestamp) > self.timestamp_before_max_ms;
+            let ahead = timestamp.saturating_sub(now_ms) > self.timestamp_after_max_ms;
+            return (behind || ahead).then_some(Fault::Timestamp { timestamp, offset });
+        }
+        let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        let sizes = (length(record.key), length(record.value));
+        batch.is_log_append_time().then_some(Fault::AppendTime { timestamp, offset, sizes })
     }
 }
