@@ -160,9 +160,15 @@ impl Index {
     /// # Errors
     /// The disk's.
     pub fn write(&mut self, disk: &dyn Disk, dir: &Path, base: Offset) -> io::Result<()> {
+        let (offsets, times) = self.files(base);
+        replace(disk, &file_name(dir, base, "index"), &offsets)?;
+        replace(disk, &file_name(dir, base, "timeindex"), &times)
+    }
+
+    /// What both files of a segment that will not grow hold; a last time entry covers its end.
+    pub(crate) fn files(&mut self, base: Offset) -> (Vec<u8>, Vec<u8>) {
         self.note_time(base);
-        replace(disk, &file_name(dir, base, "index"), &offset_bytes(&self.offsets))?;
-        replace(disk, &file_name(dir, base, "timeindex"), &time_bytes(&self.times))
+        (offset_bytes(&self.offsets), time_bytes(&self.times))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A log: sealed segments, one active segment, and what of it is durable.
 //!
-//! Locks, always taken in this order: `writer` (one append, truncation or removal at a time), `flushing` (one flush at a
+//! Locks, always taken in this order: `reshaping` (one truncation, removal or replacement of segments at a time),
+//! `writer` (one append at a time), `flushing` (one flush at a
 //! time, and none beside a truncation), `inner` (short; never held over a write or a sync). Readers take `inner` shared,
 //! copy what they need and read without a lock.
 
@@ -19,8 +20,10 @@ use crate::scan::{Start, scan};
 use crate::{Error, Flush, Frame, Framing, Offset, Parsed, Result};
 
 mod opening;
+pub(crate) mod replace;
 
-use opening::Opening;
+use opening::{Opening, first_timestamp};
+use replace::Held;
 
 /// Bytes read beyond what was asked, so that the walk from an index entry to the wanted frame needs no second read.
 const READ_SLACK_BYTES: u64 = 2 * crate::index::INDEX_INTERVAL_BYTES;
@@ -42,8 +45,23 @@ pub struct LogOptions {
 pub enum OpenFrom {
     /// Closed properly: files are whole.
     Clean,
-    /// Everything below this offset was durable; segments that reach beyond it are verified frame by frame.
+    /// Everything below this offset was durable; what lies beyond is verified frame by frame, and ends where offsets
+    /// leave a gap between two segments: the tail of the first was lost.
     RecoveryPoint(Offset),
+    /// The same for a log that is compacted: gaps may be compaction's, and end the log only where nothing follows them.
+    /// Compaction keeps below the recovery point that was saved, so that beyond it such a gap is a loss.
+    Compacted(Offset),
+}
+
+impl OpenFrom {
+    /// The recovery point; None after a clean stop.
+    #[must_use]
+    pub fn point(self) -> Option<Offset> {
+        match self {
+            Self::Clean => None,
+            Self::RecoveryPoint(point) | Self::Compacted(point) => Some(point),
+        }
+    }
 }
 
 /// What opening found.
@@ -89,6 +107,8 @@ struct Sealed {
     bytes: u64,
     /// Kept until a flush has written the index files.
     index: Option<Arc<Mutex<Index>>>,
+    /// While a rewritten segment's files change their names, see `replace`.
+    held: Option<Arc<Held>>,
 }
 
 #[derive(Debug)]
@@ -119,6 +139,7 @@ struct Writer {
 pub struct Log<F> {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    reshaping: Mutex<()>,
     writer: Mutex<Writer>,
     flushing: Mutex<()>,
     inner: RwLock<Inner>,
@@ -170,12 +191,13 @@ impl<F: Framing> Log<F> {
         // Recovered frames may sit in the page cache only: not durable until the first flush, unless closed properly.
         let flushed = match from {
             OpenFrom::Clean => end,
-            OpenFrom::RecoveryPoint(point) => point.clamp(first, end),
+            OpenFrom::RecoveryPoint(point) | OpenFrom::Compacted(point) => point.clamp(first, end),
         };
         let unindexed = sealed.iter().any(|s| s.index.is_some());
         let allocated = active.file.len().map_err(|e| Error::io(dir, e))?;
         let log = Self {
             dir: dir.to_path_buf(),
+            reshaping: Mutex::new(()),
             writer: Mutex::new(Writer { options, allocated }),
             flushing: Mutex::new(()),
             inner: RwLock::new(Inner { sealed, active }),
@@ -352,7 +374,7 @@ impl<F: Framing> Log<F> {
             let _ = old.file.set_len(old.position);
         }
         let index = Some(Arc::new(Mutex::new(old.index)));
-        inner.sealed.push(Sealed { base: old.base, bytes: old.position, index });
+        inner.sealed.push(Sealed { held: None, base: old.base, bytes: old.position, index });
         writer.allocated = 0;
         self.dir_dirty.store(true, Ordering::Release);
         Ok(true)
@@ -381,9 +403,21 @@ impl<F: Framing> Log<F> {
     }
 
     fn locate(&self, offset: Offset) -> Result<Place> {
+        // A segment may be renamed or removed between the look at the list and the opening: then the list has changed.
+        const TRIES: usize = 3;
+        for _ in 1..TRIES {
+            match self.locate_once(offset) {
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                found => return found,
+            }
+        }
+        self.locate_once(offset)
+    }
+
+    fn locate_once(&self, offset: Offset) -> Result<Place> {
         let inner = self.inner.read();
         let active = &inner.active;
-        if offset >= active.base {
+        if offset >= active.base || inner.sealed.is_empty() {
             return Ok(Place {
                 path: file_name(&self.dir, active.base, F::EXTENSION),
                 file: active.file.clone(),
@@ -392,19 +426,23 @@ impl<F: Framing> Log<F> {
                 next_base: None,
             });
         }
-        // The start offset is never below the first segment's base, so there is one.
         let at = inner.sealed.partition_point(|s| s.base <= offset).saturating_sub(1);
         let sealed = &inner.sealed[at];
-        let (base, end, index) = (sealed.base, sealed.bytes, sealed.index.clone());
+        let (base, end, index, held) = (sealed.base, sealed.bytes, sealed.index.clone(), sealed.held.clone());
         let next_base = Some(inner.sealed.get(at + 1).map_or(active.base, |s| s.base));
         drop(inner);
+        let path = file_name(&self.dir, base, F::EXTENSION);
+        if let Some(held) = held {
+            let position = held.index.position(base, offset);
+            return Ok(Place { path, file: held.file.clone(), position, end, next_base });
+        }
         let position = match index {
             Some(index) => index.lock().position(base, offset),
             None if F::INDEXED => self.files(base).position(offset, end),
             None => 0,
         };
         let file = open_segment::<F>(&*self.disk, &self.dir, base, false)?;
-        Ok(Place { path: file_name(&self.dir, base, F::EXTENSION), file, position, end, next_base })
+        Ok(Place { path, file, position, end, next_base })
     }
 
     fn files(&self, base: Offset) -> IndexFiles<'_> {
@@ -422,9 +460,13 @@ impl<F: Framing> Log<F> {
         if base == inner.active.base {
             return Some(inner.active.index.offset_for_time(base, timestamp_ms).max(self.start()));
         }
-        let index = inner.sealed.iter().find(|s| s.base == base).and_then(|s| s.index.clone());
+        let sealed = inner.sealed.iter().find(|s| s.base == base);
+        let (index, held) = sealed.map(|s| (s.index.clone(), s.held.clone())).unwrap_or_default();
         drop(inner);
         let offset = match index {
+            None if held.is_some() => {
+                held.map_or(base, |held| held.index.offset_for_time(base, timestamp_ms))
+            }
             Some(index) => index.lock().offset_for_time(base, timestamp_ms),
             None => self.files(base).offset_for_time(timestamp_ms),
         };
@@ -434,15 +476,36 @@ impl<F: Framing> Log<F> {
     /// Each segment's base and largest timestamp, the active one last.
     #[must_use]
     pub fn max_timestamps(&self) -> Vec<(Offset, Option<MaxTimestamp>)> {
+        let bases: Vec<Offset> = self.segments().into_iter().map(|(base, _)| base).collect();
+        bases.into_iter().map(|base| (base, self.max_timestamp_of(base))).collect()
+    }
+
+    /// The largest timestamp in a segment.
+    #[must_use]
+    pub fn max_timestamp_of(&self, base: Offset) -> Option<MaxTimestamp> {
         let inner = self.inner.read();
-        let active = (inner.active.base, inner.active.index.max_timestamp());
-        let sealed: Vec<_> = inner.sealed.iter().map(|s| (s.base, s.index.clone())).collect();
+        if base == inner.active.base {
+            return inner.active.index.max_timestamp();
+        }
+        let sealed = inner.sealed.iter().find(|s| s.base == base)?;
+        let (index, held) = (sealed.index.clone(), sealed.held.clone());
         drop(inner);
-        let of = |(base, index): (Offset, Option<Arc<Mutex<Index>>>)| {
-            let max = index.map_or_else(|| self.files(base).max_timestamp(), |i| i.lock().max_timestamp());
-            (base, max)
-        };
-        sealed.into_iter().map(of).chain([active]).collect()
+        match (index, held) {
+            (Some(index), _) => index.lock().max_timestamp(),
+            (None, Some(held)) => held.index.max_timestamp(),
+            (None, None) => self.files(base).max_timestamp(),
+        }
+    }
+
+    /// The timestamp of a segment's first frame.
+    #[must_use]
+    pub fn first_timestamp_of(&self, base: Offset) -> Option<i64> {
+        let active = self.active();
+        if base == active.base {
+            return active.first_timestamp_ms;
+        }
+        let place = self.locate(base).ok()?;
+        first_timestamp::<F>(&*place.file, place.end)
     }
 
     /// Makes everything appended so far durable and writes the indexes of sealed segments. Blocks.
@@ -532,6 +595,7 @@ impl<F: Framing> Log<F> {
     /// # Errors
     /// `OutOfRange` below the start; the disk's.
     pub fn truncate_suffix(&self, to: Offset) -> Result<()> {
+        let _reshaping = self.reshaping.lock();
         let mut writer = self.writer.lock();
         let _flushing = self.flushing.lock();
         let (start, end) = (self.start(), self.end());
@@ -600,6 +664,7 @@ impl<F: Framing> Log<F> {
     /// # Errors
     /// The disk's; the fence stays then.
     pub fn cut_unflushed(&self) -> Result<()> {
+        let _reshaping = self.reshaping.lock();
         let mut writer = self.writer.lock();
         let _flushing = self.flushing.lock();
         self.truncate_locked(&mut writer, self.flushed())?;
@@ -619,6 +684,7 @@ impl<F: Framing> Log<F> {
     /// # Errors
     /// `OutOfRange` above the end; the disk's.
     pub fn remove_prefix(&self, to: Offset, rename_suffix: &str) -> Result<Vec<PathBuf>> {
+        let _reshaping = self.reshaping.lock();
         let _writer = self.writer.lock();
         let _flushing = self.flushing.lock();
         let (start, end) = (self.start(), self.end());
@@ -660,10 +726,10 @@ impl<F: Framing> Log<F> {
         Ok(())
     }
 
-    /// The files of a segment that exist.
+    /// The files of a segment that exist, the frames last: what they tell of goes first.
     fn segment_files(&self, base: Offset) -> Vec<PathBuf> {
         let extensions: &[&str] =
-            if F::INDEXED { &[F::EXTENSION, "index", "timeindex", "txnindex"] } else { &[F::EXTENSION] };
+            if F::INDEXED { &["index", "timeindex", "txnindex", F::EXTENSION] } else { &[F::EXTENSION] };
         let paths = extensions.iter().map(|e| file_name(&self.dir, base, e));
         paths.filter(|path| self.disk.exists(path)).collect()
     }
@@ -677,6 +743,7 @@ impl<F: Framing> Log<F> {
     /// # Errors
     /// The disk's.
     pub fn reset(&self, start: Offset) -> Result<()> {
+        let _reshaping = self.reshaping.lock();
         let mut writer = self.writer.lock();
         let _flushing = self.flushing.lock();
         for (base, _) in self.segments() {

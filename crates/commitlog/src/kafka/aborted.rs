@@ -186,6 +186,22 @@ impl AbortedTxns {
         Ok(())
     }
 
+    /// Compaction puts one segment, with these entries, where those in `base..upto` were. They stay in memory until
+    /// [`AbortedTxns::settle`], because the file has no final name yet.
+    pub(crate) fn exchange(&mut self, base: Offset, upto: Offset, entries: Vec<AbortedTxn>) {
+        self.segments.retain(|at, _| !(base..upto).contains(at));
+        if !entries.is_empty() {
+            self.segments.insert(base, Segment { entries: Some(entries), dirty: false });
+        }
+    }
+
+    /// From now on the entries of `base` are read from its file.
+    pub(crate) fn settle(&mut self, base: Offset) {
+        if let Some(segment) = self.segments.get_mut(&base).filter(|s| !s.dirty) {
+            segment.entries = None;
+        }
+    }
+
     /// Forgets segments below `first` (their files went with them).
     pub(crate) fn truncate_prefix(&mut self, first: Offset) {
         self.segments = self.segments.split_off(&first);

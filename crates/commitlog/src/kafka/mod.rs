@@ -9,6 +9,7 @@
 mod aborted;
 mod batch;
 pub mod checkpoints;
+mod cleaner;
 pub mod directory;
 mod leader_epochs;
 mod partition;
@@ -16,6 +17,7 @@ pub mod producers;
 
 pub use aborted::AbortedTxn;
 pub use batch::{BATCH_HEADER_BYTES, BatchHeader, EndTxnMarker, KafkaBatch};
+pub use cleaner::{CleanPolicy, Cleanable, Cleaned};
 pub use leader_epochs::{EpochEnd, EpochEntry, LeaderEpochs};
 pub use partition::{AppendError, AppendInfo, PartitionLog, PartitionOptions, Retention, headers};
 pub use producers::{ActiveProducer, LastBatch, ProducerError, Producers};

@@ -20,8 +20,9 @@ use crate::index::{MaxTimestamp, file_name};
 use crate::kafka::aborted::{self, AbortedTxns};
 use crate::kafka::{
     AbortedTxn, ActiveProducer, BATCH_HEADER_BYTES, BatchHeader, EndTxnMarker, EpochEnd, KafkaBatch,
-    LeaderEpochs, ProducerError, Producers,
+    LastBatch, LeaderEpochs, ProducerError, Producers,
 };
+use crate::log::replace::{DELETED, NewSegment};
 use crate::{Chunk, Error, Flush, Log, LogOptions, Offset, OpenFrom, Recovery, Result};
 
 mod restore;
@@ -30,8 +31,6 @@ mod tests;
 
 /// Bytes read at a time when headers are replayed.
 const REPLAY_BYTES: usize = 1024 * 1024;
-/// Suffix of files that wait to be removed.
-const DELETED: &str = ".deleted";
 const SNAPSHOT: &str = "snapshot";
 
 /// How a partition is laid out. May be changed while it is open.
@@ -104,6 +103,8 @@ pub struct PartitionLog {
     unstable: AtomicBool,
     /// Where a restart begins to verify: everything below is durable, indexes and producers included.
     recovery_point: AtomicI64,
+    /// The recovery point that is in the checkpoint file: compaction stays below.
+    saved_point: AtomicI64,
     /// One checkpoint at a time; the offset of the last one's snapshot.
     checkpointing: Mutex<Offset>,
 }
@@ -273,6 +274,27 @@ impl PartitionLog {
         state.producers.expire(before_ms);
     }
 
+    /// Each producer's last batch: what compaction keeps of it.
+    pub(crate) fn last_batches(&self) -> std::collections::BTreeMap<i64, LastBatch> {
+        self.state.lock().producers.last_batches()
+    }
+
+    /// Puts a rewritten segment where those with the bases `bases` are, which end at `end`. Returns the old files,
+    /// renamed.
+    pub(crate) fn swap(
+        &self,
+        new: NewSegment<'_, KafkaBatch>,
+        bases: &[Offset],
+        end: Offset,
+        aborted: Vec<AbortedTxn>,
+    ) -> Result<Vec<PathBuf>> {
+        // Transactions without any batch left are gone from these; the old segments' readers do not miss them.
+        self.state.lock().aborted.exchange(bases[0], end, aborted);
+        let retired = self.log.replace(new, bases)?;
+        self.state.lock().aborted.settle(bases[0]);
+        Ok(retired)
+    }
+
     /// The largest timestamp in the log.
     #[must_use]
     pub fn max_timestamp(&self) -> Option<MaxTimestamp> {
@@ -363,8 +385,10 @@ impl PartitionLog {
         let mut total: i64 = segments.iter().map(|(_, bytes)| *bytes as i64).sum();
         for (n, (base, bytes)) in segments.iter().enumerate() {
             let newest = maxima.iter().find(|(b, _)| b == base).and_then(|(_, max)| *max);
-            let old = retention.ms >= 0 && newest.is_some_and(|max| max.timestamp_ms < now_ms - retention.ms);
             let last = n + 1 == segments.len();
+            // Compaction may leave a segment without any batch.
+            let old = retention.ms >= 0
+                && newest.map_or(*bytes == 0 && !last, |max| max.timestamp_ms < now_ms - retention.ms);
             let excess = retention.bytes >= 0 && !last && total - *bytes as i64 >= retention.bytes;
             if !(old || excess) {
                 return *base;

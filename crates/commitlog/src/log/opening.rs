@@ -4,7 +4,7 @@ use super::*;
 use crate::scan::Visit;
 
 /// The timestamp of a segment's first frame.
-fn first_timestamp<F: Framing>(file: &dyn DiskFile, end: u64) -> Option<i64> {
+pub(super) fn first_timestamp<F: Framing>(file: &dyn DiskFile, end: u64) -> Option<i64> {
     let mut header = vec![0; F::HEADER_BYTES];
     if end == 0 || file.read_exact_at(&mut header, 0).is_err() {
         return None;
@@ -17,12 +17,12 @@ fn first_timestamp<F: Framing>(file: &dyn DiskFile, end: u64) -> Option<i64> {
 
 /// The state of opening a log.
 pub(super) struct Opening<'a, F> {
-    disk: &'a dyn Disk,
-    dir: &'a Path,
+    pub disk: &'a dyn Disk,
+    pub dir: &'a Path,
     pub recovery: Recovery,
     pub sealed: Vec<Sealed>,
     /// The directory's entries, sorted.
-    names: Vec<String>,
+    pub names: Vec<String>,
     framing: PhantomData<F>,
 }
 
@@ -54,19 +54,21 @@ impl<'a, F: Framing> Opening<'a, F> {
         };
         for (n, &base) in bases.iter().enumerate() {
             let end = bases.get(n + 1).copied();
-            let verify = match from {
-                OpenFrom::Clean => None,
-                OpenFrom::RecoveryPoint(point) if end.is_some_and(|end| end <= point) => None,
+            let verify = match from.point() {
+                None => None,
+                Some(point) if end.is_some_and(|end| end <= point) => None,
                 // Where indexes were saved with the recovery point, the walk begins there.
-                OpenFrom::RecoveryPoint(point) => Some(if F::INDEXED { point } else { Offset(0) }),
+                Some(point) => Some(if F::INDEXED { point } else { Offset(0) }),
             };
             if verify.is_none() && base != last && self.has_indexes(base) {
                 self.trust(base)?;
                 continue;
             }
             let (active, end, torn) = self.scan_segment(base, verify, visit)?;
-            if base == last || torn {
-                self.drop_after(&bases[n + 1..])?;
+            let after = &bases[n + 1..];
+            let lost = verify.is_some() && self.is_lost(from, end, after)?;
+            if base == last || torn || lost {
+                self.drop_after(after)?;
                 return Ok((active, end, false));
             }
             self.seal(active);
@@ -77,6 +79,7 @@ impl<'a, F: Framing> Opening<'a, F> {
     /// Base offsets of the segments, ascending.
     fn bases(&mut self) -> Result<Vec<Offset>> {
         self.names = self.disk.list(self.dir).map_err(|e| Error::io(self.dir, e))?;
+        self.tidy()?;
         let stems = self.names.iter().filter_map(|name| name.strip_suffix(F::EXTENSION)?.strip_suffix('.'));
         let mut bases: Vec<_> =
             stems.filter(|s| s.len() == 20).filter_map(|s| s.parse().ok()).map(Offset).collect();
@@ -87,13 +90,29 @@ impl<'a, F: Framing> Opening<'a, F> {
     fn trust(&mut self, base: Offset) -> Result<()> {
         let file = open_segment::<F>(self.disk, self.dir, base, false)?;
         let bytes = file.len().map_err(|e| Error::io(self.dir, e))?;
-        self.sealed.push(Sealed { base, bytes, index: None });
+        self.sealed.push(Sealed { base, bytes, index: None, held: None });
         Ok(())
     }
 
     fn seal(&mut self, active: Active) {
         let index = Some(Arc::new(Mutex::new(active.index)));
-        self.sealed.push(Sealed { base: active.base, bytes: active.position, index });
+        self.sealed.push(Sealed { base: active.base, bytes: active.position, index, held: None });
+    }
+
+    /// Whether the log ends at `end`, because the offsets up to the segments `after` were lost.
+    fn is_lost(&self, from: OpenFrom, end: Offset, after: &[Offset]) -> Result<bool> {
+        let gap = after.first().is_some_and(|next| end < *next);
+        if !gap || matches!(from, OpenFrom::RecoveryPoint(_)) {
+            return Ok(gap);
+        }
+        for base in after {
+            let path = file_name(self.dir, *base, F::EXTENSION);
+            let len = self.disk.open(&path, false).and_then(|file| file.len());
+            if len.map_err(|e| Error::io(&path, e))? > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether a sealed segment has its index files; where they were lost they are made anew.

@@ -29,7 +29,9 @@ impl PartitionLog {
         };
         let point = match from {
             OpenFrom::Clean => log.end(),
-            OpenFrom::RecoveryPoint(point) => point.clamp(log.first_segment(), log.end()),
+            OpenFrom::RecoveryPoint(point) | OpenFrom::Compacted(point) => {
+                point.clamp(log.first_segment(), log.end())
+            }
         };
         let partition = Self {
             disk,
@@ -37,6 +39,7 @@ impl PartitionLog {
             state: Mutex::new(state),
             unstable: AtomicBool::new(false),
             recovery_point: AtomicI64::new(point.get()),
+            saved_point: AtomicI64::new(point.get()),
             checkpointing: Mutex::new(Offset(-1)),
         };
         if known {
@@ -133,6 +136,17 @@ impl PartitionLog {
         Offset(self.recovery_point.load(Ordering::Acquire))
     }
 
+    /// The checkpoint file holds this recovery point now, durably.
+    pub fn note_saved(&self, point: Offset) {
+        self.saved_point.store(point.get(), Ordering::Release);
+    }
+
+    /// The recovery point that the checkpoint file holds.
+    #[must_use]
+    pub fn saved_point(&self) -> Offset {
+        Offset(self.saved_point.load(Ordering::Acquire))
+    }
+
     /// Makes what was appended before the call durable, with all that a restart needs to begin there: indexes and a
     /// snapshot of the producers. The recovery point moves up to it. Blocks on syncs, while appends go on.
     ///
@@ -167,7 +181,7 @@ impl PartitionLog {
         Ok(end)
     }
 
-    fn write_aborted(&self) -> Result<()> {
+    pub(crate) fn write_aborted(&self) -> Result<()> {
         let unwritten = self.state.lock().aborted.unwritten();
         for (base, bytes) in unwritten {
             aborted::write_file(&*self.disk, self.log.dir(), base, &bytes)
@@ -201,6 +215,7 @@ impl PartitionLog {
         let state = self.state.lock();
         self.log.cut_unflushed()?;
         self.recovery_point.fetch_min(self.log.end().get(), Ordering::AcqRel);
+        self.saved_point.fetch_min(self.log.end().get(), Ordering::AcqRel);
         drop(state);
         self.restore(false)
     }
