@@ -47,16 +47,16 @@ pub fn visible_at_bar<E: From<StateError>>(state: &impl Reader, visit: OnVersion
 }
 
 /// An old record.
-struct Old {
-    key: Vec<u8>,
-    revision: Revision,
-    put: bool,
+pub(crate) struct Old {
+    pub key: Vec<u8>,
+    pub revision: Revision,
+    pub put: bool,
 }
 
 impl Old {
     /// Whether the last old record of a key up to the bar is seen there, and not as an event: a put below it that
     /// nothing replaced by then.
-    fn is_visible(&self, state: &impl Reader, bar: Revision) -> Result<bool, StateError> {
+    pub(crate) fn is_visible(&self, state: &impl Reader, bar: Revision) -> Result<bool, StateError> {
         if !self.put || self.revision == bar {
             return Ok(false);
         }
@@ -67,7 +67,7 @@ impl Old {
 }
 
 /// Runs `visit` over a scan; an error in it ends the scan.
-fn scan<E: From<StateError>>(
+pub(crate) fn scan<E: From<StateError>>(
     state: &impl Reader,
     bounds: (&[u8], &[u8]),
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,

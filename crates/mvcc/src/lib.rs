@@ -21,6 +21,7 @@ mod codec;
 mod compact;
 pub mod dump;
 mod entry;
+pub mod hash;
 pub mod layout;
 mod lessor;
 pub mod read;

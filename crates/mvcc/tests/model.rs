@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use mvcc::{Entry, MemState, Reply, StateError, apply, dump, read, sweep};
+use mvcc::{Entry, MemState, Reply, StateError, apply, dump, hash, read, sweep};
 use proptest::prelude::*;
 use store_api::{
     Compare, Error, Event, EventKind, KeyRange, KeyValue, LeaseId, Op, RangeRequest, Revision, Txn,
@@ -278,9 +278,18 @@ proptest! {
         compare(&state, &model);
         let loaded = dumped_and_loaded(&state);
         compare(&loaded, &model);
+        let hash = hash::history(&state, Revision(0)).unwrap();
+        let at_bar = hash::history(&state, hash.compacted).unwrap();
         while sweep(&mut state, 3).unwrap() {}
         compare(&state, &model);
         prop_assert_eq!(&loaded, &state);
+        prop_assert_eq!(hash, hash::history(&state, Revision(0)).unwrap());
+        prop_assert_eq!(at_bar, hash::history(&state, hash.compacted).unwrap());
+        // What happens later changes nothing about the hash of before; any change changes the hash of now.
+        apply(&mut state, &[Entry::Txn(Txn { success: vec![Op::put("late", "x")], ..Txn::default() })]).unwrap();
+        prop_assert_eq!(hash.hash, hash::history(&state, hash.current).unwrap().hash);
+        prop_assert_ne!(hash.hash, hash::history(&state, Revision(0)).unwrap().hash);
+        let state = loaded;
         prop_assert_eq!(&dumped_and_loaded(&state), &state);
     }
 }

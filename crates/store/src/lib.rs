@@ -19,6 +19,7 @@
 //!
 //! The [`Replicator`] is where consensus will stand; the one here is for a single member.
 
+mod alarm;
 mod applier;
 pub mod auth;
 mod backend;
@@ -26,6 +27,7 @@ mod db;
 pub mod door;
 mod format;
 mod handle;
+mod hash;
 mod health;
 mod identity;
 mod leases;
