@@ -75,7 +75,8 @@ fn sum_of_old(state: &impl Reader, revision: Revision, bar: Revision) -> Result<
     let mut sum = 0_u64;
     // The last record of a key below the bar, which counts if nothing replaced it up to there.
     let mut below: Option<(Old, u64)> = None;
-    let counts = |(old, hash): (Old, u64)| Ok::<_, StateError>(if old.is_visible(state, bar)? { hash } else { 0 });
+    let counts =
+        |(old, hash): (Old, u64)| Ok::<_, StateError>(if old.is_visible(state, bar)? { hash } else { 0 });
     scan(state, (&[layout::OLD], &[layout::OLD + 1]), |raw, record| {
         let (key, at) = layout::parse_old(raw)?;
         if let Some(done) = below.take_if(|(old, _)| old.key != key) {

@@ -179,7 +179,7 @@ impl Applier {
         self.applied = applied;
         self.pending += entries.len();
         self.dirty.get_or_insert_with(Instant::now);
-        self.sweeping |= entries.iter().any(|entry| matches!(entry, Entry::Compact { .. }));
+        self.sweeping |= entries.iter().any(compacts);
         let Applied { revision, replies, events, leases, auth } = done;
         self.auth.apply(auth, applied.index.get().unsigned_abs());
         self.leases.apply(&leases, self.clock.monotonic());
@@ -239,6 +239,15 @@ impl Applier {
         while let Ok(batch) = batches.recv() {
             refuse(batch.waiting, &refusal);
         }
+    }
+}
+
+/// Whether there is something to clean up after an entry, whoever asked for it.
+fn compacts(entry: &Entry) -> bool {
+    match entry {
+        Entry::Compact { .. } => true,
+        Entry::As { entry, .. } => compacts(entry),
+        _ => false,
     }
 }
 

@@ -3,27 +3,37 @@
 //! Key `0x00 "applied"` holds index 8 | term 8 | node 8, big-endian (a state of the first release has no node: 1), and
 //! `0x00 "members"` who the members are, where there are several; every other key is `mvcc::layout`'s.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use base::disk::{Disk, DiskFile};
 use bytes::Bytes;
 use mvcc::{Reader, State, StateError, Visit};
 use parking_lot::{Mutex, RwLock};
 use redb::{
-    Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
-    TableDefinition,
+    Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata as _, StorageError, Table, TableDefinition,
 };
 
 use crate::backend::{Backend, Spill};
 use crate::replicator::NODE;
-use crate::{Error, LogIndex};
+use crate::{Error, LogIndex, Options};
 
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("state");
 /// Keys and values are bytes.
 type Raw = &'static [u8];
 const APPLIED: &[u8] = b"\0applied";
 const MEMBERS: &[u8] = b"\0members";
+/// What `stat` counts in.
+const STAT_BLOCK_BYTES: u64 = 512;
+/// A count of the bytes in use serves so long, and so many times what it took: at most a hundredth of the time.
+const USED_EVERY: Duration = Duration::from_secs(10);
+const USED_SHARE: u32 = 100;
+/// Bytes copied in one transaction.
+const COPY_BYTES: usize = 8 * 1024 * 1024;
+/// No record's key begins with this.
+const COPY_END: &[u8] = &[0xff];
 
 /// The last entry the state has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,6 +48,26 @@ pub(crate) struct AppliedIndex {
 pub(crate) struct Db {
     database: RwLock<Option<Database>>,
     file: Mutex<Opened>,
+    /// Held by whoever writes, so that a write never goes to a database that is being replaced.
+    writing: Mutex<()>,
+    home: OnceLock<Home>,
+    used: Mutex<Option<Used>>,
+}
+
+/// What a running member's state was opened with.
+struct Home {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    cache_bytes: usize,
+    quota_bytes: Option<u64>,
+}
+
+/// How much of the file was in use when it was last counted.
+#[derive(Clone, Copy)]
+struct Used {
+    bytes: u64,
+    at: Instant,
+    took: Duration,
 }
 
 /// The file under the database.
@@ -50,11 +80,11 @@ impl Db {
     /// Opens the state, making an empty one under another name first, so that a crash leaves none or a whole one.
     pub(crate) fn open(disk: &dyn Disk, dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
         let (path, fresh) = (dir.join("state.redb"), dir.join("state.redb.new"));
-        if disk.exists(&path) {
-            return Self::open_file(disk, &path, cache_bytes);
-        }
         if disk.exists(&fresh) {
             disk.remove_file(&fresh).map_err(Error::io(&fresh))?;
+        }
+        if disk.exists(&path) {
+            return Self::open_file(disk, &path, cache_bytes);
         }
         let db = Self::open_file(disk, &fresh, cache_bytes)?;
         // Opening the table makes it, which readers rely on.
@@ -70,7 +100,28 @@ impl Db {
         let backend = Backend::new(file.clone(), spill.clone());
         let opened = Builder::new().set_cache_size(cache_bytes).create_with_backend(backend);
         let database = opened.map_err(|e| Error::corrupt(path, e))?;
-        Ok(Self { database: RwLock::new(Some(database)), file: Mutex::new(Opened { spill, file }) })
+        Ok(Self {
+            database: RwLock::new(Some(database)),
+            file: Mutex::new(Opened { spill, file }),
+            writing: Mutex::default(),
+            home: OnceLock::new(),
+            used: Mutex::default(),
+        })
+    }
+
+    /// Tells a running member's state what it was opened with; once.
+    pub(crate) fn settle(&self, options: &Options) {
+        self.home.get_or_init(|| Home {
+            disk: options.disk.clone(),
+            dir: options.dir.clone(),
+            cache_bytes: options.cache_bytes,
+            quota_bytes: options.quota_bytes,
+        });
+    }
+
+    /// Bytes the file may have; None without a bound.
+    pub(crate) fn quota_bytes(&self) -> Option<u64> {
+        self.home.get().and_then(|home| home.quota_bytes)
     }
 
     /// A consistent view; ShuttingDown once closed.
@@ -87,6 +138,7 @@ impl Db {
         durable: bool,
         change: impl FnOnce(&mut Change<'_>) -> Result<R, StateError>,
     ) -> Result<R, StateError> {
+        let _writing = self.writing.lock();
         let database = self.database.read();
         let database = database.as_ref().ok_or_else(|| StateError::Io("closed".to_owned()))?;
         let mut transaction = database.begin_write().map_err(io)?;
@@ -102,10 +154,53 @@ impl Db {
         Ok(result)
     }
 
-    /// Bytes of the file; 0 when the disk does not say.
+    /// Bytes the file takes on the disk (redb makes it longer than that, with holes); 0 when the disk does not say.
     pub(crate) fn file_bytes(&self) -> u64 {
         let file = self.file.lock().file.clone();
-        file.len().unwrap_or(0)
+        let len = file.len().unwrap_or(0);
+        let stat = file.fd().and_then(|fd| nix::sys::stat::fstat(fd).ok());
+        stat.map_or(len, |stat| len.min(stat.st_blocks.unsigned_abs() * STAT_BLOCK_BYTES))
+    }
+
+    /// Bytes of the file that hold something; counted anew when the last count is old. Reads all pages then.
+    pub(crate) fn used_bytes(&self) -> Result<u64, store_api::Error> {
+        let mut used = self.used.lock();
+        let fresh = |used: &Used| used.at.elapsed() < USED_EVERY.max(used.took * USED_SHARE);
+        if let Some(used) = used.filter(fresh) {
+            return Ok(used.bytes);
+        }
+        let began = Instant::now();
+        let stats = self.view()?.table.stats().map_err(storage)?;
+        let bytes = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
+        *used = Some(Used { bytes, at: Instant::now(), took: began.elapsed() });
+        Ok(bytes)
+    }
+
+    /// Writes the state anew into a file that is as small as it can be, and goes on with that. Writes wait meanwhile;
+    /// reads go on.
+    pub(crate) fn rewrite(&self) -> Result<(), Error> {
+        let Some(home) = self.home.get() else { return Ok(()) };
+        let path = home.dir.join("state.redb.new");
+        let _writing = self.writing.lock();
+        let fresh = Self::receive(&*home.disk, &path, home.cache_bytes)?;
+        let copied = self.view().map_err(|e| e.to_string()).and_then(|view| copy(&view, &fresh));
+        let compacted = copied.and_then(|()| fresh.squeeze());
+        if let Err(error) = compacted {
+            fresh.close();
+            // The next attempt and the next start remove it, too.
+            let _ = home.disk.remove_file(&path);
+            return Err(Error::corrupt(&path, error));
+        }
+        self.swap(&*home.disk, &home.dir, &path, fresh)?;
+        self.used.lock().take();
+        Ok(())
+    }
+
+    /// Moves what is at the file's end into the holes before it.
+    fn squeeze(&self) -> Result<(), String> {
+        let mut database = self.database.write();
+        let Some(database) = database.as_mut() else { return Ok(()) };
+        database.compact().map(drop).map_err(|error| error.to_string())
     }
 
     /// Lets a sync that waits for space fail.
@@ -123,6 +218,11 @@ impl Db {
 
     /// Goes on with another, durable state, whose file takes this one's name. Views of the old one stay as they are.
     pub(crate) fn replace(&self, disk: &dyn Disk, dir: &Path, from: &Path, with: Self) -> Result<(), Error> {
+        let _writing = self.writing.lock();
+        self.swap(disk, dir, from, with)
+    }
+
+    fn swap(&self, disk: &dyn Disk, dir: &Path, from: &Path, with: Self) -> Result<(), Error> {
         let path = dir.join("state.redb");
         disk.rename(from, &path).map_err(Error::io(&path))?;
         disk.sync_dir(dir).map_err(Error::io(dir))?;
@@ -136,6 +236,37 @@ impl Db {
     pub(crate) fn close(&self) {
         drop(self.database.write().take());
     }
+}
+
+/// Copies all records, in order.
+fn copy(from: &View, to: &Db) -> Result<(), String> {
+    let mut step: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut bytes = 0;
+    let mut failed = None;
+    let write = |step: &mut Vec<(Vec<u8>, Vec<u8>)>| {
+        let written =
+            to.update(true, |state| step.iter().try_for_each(|(key, value)| state.put(key, &[value])));
+        step.clear();
+        written.map_err(|error| error.to_string())
+    };
+    let scanned = from.scan(&[], COPY_END, false, &mut |key, value| {
+        step.push((key.to_vec(), value.to_vec()));
+        bytes += key.len() + value.len();
+        if bytes < COPY_BYTES {
+            return std::ops::ControlFlow::Continue(());
+        }
+        bytes = 0;
+        match write(&mut step) {
+            Ok(()) => std::ops::ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                std::ops::ControlFlow::Break(())
+            }
+        }
+    });
+    scanned.map_err(|error| error.to_string())?;
+    failed.map_or(Ok(()), Err)?;
+    write(&mut step)
 }
 
 fn io(error: impl Into<redb::Error>) -> StateError {

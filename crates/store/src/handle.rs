@@ -251,7 +251,10 @@ impl Handle {
     }
 
     /// Whether what a compaction at `revision` made unreachable has been removed.
-    pub(crate) fn swept(&self, revision: Revision) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn swept(&self, revision: Revision) -> Result<bool, Error> {
         Ok(read::swept(&self.inner.reads.db.view()?)? >= revision)
     }
 
@@ -298,6 +301,7 @@ impl Handle {
         self.inner.health.check()?;
         let mut encoded = Vec::new();
         entry.encode(&mut encoded);
+        self.check_quota(&entry, encoded.len()).await?;
         let (reply, replied) = oneshot::channel();
         let enqueued = tokio::time::timeout(QUEUE_PATIENCE, self.enqueue(entry, encoded, reply)).await;
         enqueued.map_err(|_| Error::TooManyRequests)??;

@@ -25,6 +25,7 @@ pub mod auth;
 mod backend;
 mod db;
 pub mod door;
+pub mod external;
 mod format;
 mod handle;
 mod hash;
@@ -32,6 +33,7 @@ mod health;
 mod identity;
 mod leases;
 mod proposer;
+mod quota;
 pub mod raft;
 mod replicator;
 mod service;
@@ -53,6 +55,9 @@ pub use status::{Header, MemberStatus};
 /// redb's page cache unless told otherwise. Its own default is 1 GiB.
 pub const DEFAULT_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
+/// etcd's `--quota-backend-bytes` default: 2 GiB.
+pub const DEFAULT_QUOTA_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
 /// How a member is set up.
 #[derive(Clone)]
 pub struct Options {
@@ -60,6 +65,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Page cache of the state, bytes.
     pub cache_bytes: usize,
+    /// Bytes of the state at which additions are refused until somebody ends the alarm; None without a bound.
+    pub quota_bytes: Option<u64>,
     /// What leases run on.
     pub clock: SharedClock,
     /// What the files are on.
@@ -77,6 +84,7 @@ impl Options {
         Self {
             dir: dir.into(),
             cache_bytes: DEFAULT_CACHE_BYTES,
+            quota_bytes: Some(DEFAULT_QUOTA_BYTES),
             clock: SystemClock::shared(),
             disk: RealDisk::shared(),
             random: Random::from_entropy(),

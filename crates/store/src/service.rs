@@ -50,6 +50,7 @@ impl Service {
             return Err(Error::Member { dir: options.dir });
         }
         let db = Arc::new(Db::open(disk, &options.dir, options.cache_bytes)?);
+        db.settle(&options);
         let identity = Identity::read_or_make(disk, &options.dir, &mut options.random.clone())?;
         let (applier, tail) = open_log(&options, db)?;
         let applier = replay(applier, tail, &options.dir)?;

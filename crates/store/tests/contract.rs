@@ -100,6 +100,7 @@ fn simulated(disk: &SimDisk, clock: SharedClock) -> Options {
     Options {
         dir: "/data".into(),
         cache_bytes: 1 << 20,
+        quota_bytes: None,
         clock,
         disk: disk.shared(),
         random,

@@ -25,6 +25,7 @@ fn options(disk: &SimDisk) -> Options {
     Options {
         dir: "/data".into(),
         cache_bytes: 1 << 20,
+        quota_bytes: None,
         clock: Arc::new(SimClock::new()),
         disk: disk.shared(),
         random: Random::from_seed(1),

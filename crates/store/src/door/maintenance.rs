@@ -142,9 +142,14 @@ impl maintenance_server::Maintenance for Maintenance {
     }
 
     async fn move_leader(&self, request: Request<pb::MoveLeaderRequest>) -> Outcome<pb::MoveLeaderResponse> {
-        let member = self.0.store.header().member_id;
-        if request.into_inner().target_id != member {
-            return Err(error::text("etcdserver: bad leader transferee"));
+        let target = request.into_inner().target_id;
+        let header = self.0.store.header();
+        if self.0.store.status().map_err(refused)?.leader != Some(header.member_id) {
+            return Err(error::text("etcdserver: not leader"));
+        }
+        // etcd takes the leader itself as a target, and has nothing to do then.
+        if target != header.member_id {
+            self.0.store.move_leader(target).await.map_err(super::cluster::refused)?;
         }
         Ok(Response::new(pb::MoveLeaderResponse { header: None }))
     }

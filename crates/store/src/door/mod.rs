@@ -14,6 +14,7 @@ mod error;
 mod grpc;
 mod health;
 mod kv;
+mod maintenance;
 mod server;
 
 use std::net::SocketAddr;
@@ -140,5 +141,6 @@ fn services(door: &Arc<Door>) -> grpc::Services {
     grpc::Services::default()
         .add(pb::kv_server::KvServer::new(kv::Kv(door.clone())))
         .add(pb::cluster_server::ClusterServer::new(cluster::Cluster(door.clone())))
+        .add(pb::maintenance_server::MaintenanceServer::new(maintenance::Maintenance(door.clone())))
         .add(health::HealthServer(door.clone()))
 }

@@ -55,11 +55,15 @@ impl RootsAndKey<'_> {
     /// # Errors
     /// When one cannot be read or does not hold what it should.
     pub fn config(self) -> Result<Arc<rustls::ClientConfig>, ConnectError> {
-        let wrong = |path: &Path, what: String| ConnectError::Certificate { path: path.display().to_string(), what };
-        let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| wrong(path, error.to_string()));
+        let wrong =
+            |path: &Path, what: String| ConnectError::Certificate { path: path.display().to_string(), what };
+        let read =
+            |path: &Path| std::fs::read_to_string(path).map_err(|error| wrong(path, error.to_string()));
         let ca_pem = read(self.ca)?;
         let client = match self.client {
-            Some((certificate, key)) => Some(Leaf { certificate_pem: read(certificate)?, key_pem: read(key)? }),
+            Some((certificate, key)) => {
+                Some(Leaf { certificate_pem: read(certificate)?, key_pem: read(key)? })
+            }
             None => None,
         };
         let config = pki::tls::client(&ca_pem, client.as_ref());
@@ -83,7 +87,8 @@ impl Pool {
         if endpoints.is_empty() {
             return Err(ConnectError::NoEndpoint);
         }
-        let channels: Result<_, _> = endpoints.iter().map(|endpoint| channel(endpoint, tls.as_ref())).collect();
+        let channels: Result<_, _> =
+            endpoints.iter().map(|endpoint| channel(endpoint, tls.as_ref())).collect();
         Ok(Self { channels: channels?, at: AtomicUsize::new(0) })
     }
 
@@ -120,7 +125,8 @@ fn channel(endpoint: &str, tls: Option<&Arc<rustls::ClientConfig>>) -> Result<Ch
     let name = ServerName::try_from(host.clone()).map_err(|error| wrong(error.to_string()))?;
     // TLS is the connector's; tonic would refuse the scheme it has not made itself.
     let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
-    let plain = Endpoint::from_shared(format!("http://{authority}")).map_err(|error| wrong(error.to_string()))?;
+    let plain =
+        Endpoint::from_shared(format!("http://{authority}")).map_err(|error| wrong(error.to_string()))?;
     let plain = plain
         .connect_timeout(CONNECT_PATIENCE)
         .tcp_nodelay(true)

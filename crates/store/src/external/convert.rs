@@ -5,8 +5,8 @@ use etcd_wire::etcdserverpb as pb;
 use etcd_wire::etcdserverpb::{compare, range_request, request_op, response_op};
 use etcd_wire::mvccpb;
 use store_api::{
-    AuthError, Compare, CompareResult, CompareTarget, Error, Event, EventKind, KeyRange, KeyValue, LeaseId, Op,
-    OpResponse, RangeRequest, RangeResponse, Revision, SortOrder, SortTarget, Txn, TxnResponse,
+    AuthError, Compare, CompareResult, CompareTarget, Error, Event, EventKind, KeyRange, KeyValue, LeaseId,
+    Op, OpResponse, RangeRequest, RangeResponse, Revision, SortOrder, SortTarget, Txn, TxnResponse,
 };
 use tonic::{Code, Status};
 
@@ -99,7 +99,11 @@ fn op(op: &Op) -> pb::RequestOp {
         }),
         Op::DeleteRange { range, prev_kv } => {
             let (key, range_end) = bounds(range);
-            request_op::Request::RequestDeleteRange(pb::DeleteRangeRequest { key, range_end, prev_kv: *prev_kv })
+            request_op::Request::RequestDeleteRange(pb::DeleteRangeRequest {
+                key,
+                range_end,
+                prev_kv: *prev_kv,
+            })
         }
         Op::Txn(inner) => request_op::Request::RequestTxn(txn(inner)),
     };

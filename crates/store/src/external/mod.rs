@@ -20,8 +20,8 @@ use etcd_wire::etcdserverpb as pb;
 use etcd_wire::etcdserverpb::kv_client::KvClient;
 use etcd_wire::etcdserverpb::lease_client::LeaseClient;
 use store_api::{
-    Error, Future_, LeaseId, LeaseStatus, RangeRequest, RangeResponse, Revision, Store, Txn, TxnResponse, Watch,
-    WatchRequest,
+    Error, Future_, LeaseId, LeaseStatus, RangeRequest, RangeResponse, Revision, Store, Txn, TxnResponse,
+    Watch, WatchRequest,
 };
 use tonic::Status;
 use tonic::transport::Channel;
@@ -174,15 +174,22 @@ impl External {
 
     async fn grant(&self, id: LeaseId, ttl: i64) -> Result<LeaseStatus, Error> {
         let request = pb::LeaseGrantRequest { ttl, id: id.get() };
-        let answer = self.call(Repeat::Unsent, |channel| async move { lease(channel).lease_grant(request).await });
+        let answer =
+            self.call(Repeat::Unsent, |channel| async move { lease(channel).lease_grant(request).await });
         let answer = answer.await.map_err(|status| convert::refusal(&status))?.into_inner();
         self.seen.note(answer.header.as_ref());
-        Ok(LeaseStatus { id: LeaseId(answer.id), granted_ttl_s: answer.ttl, ttl_s: answer.ttl, keys: Vec::new() })
+        Ok(LeaseStatus {
+            id: LeaseId(answer.id),
+            granted_ttl_s: answer.ttl,
+            ttl_s: answer.ttl,
+            keys: Vec::new(),
+        })
     }
 
     async fn revoke(&self, id: LeaseId) -> Result<(), Error> {
         let request = pb::LeaseRevokeRequest { id: id.get() };
-        let answer = self.call(Repeat::Unsent, |channel| async move { lease(channel).lease_revoke(request).await });
+        let answer =
+            self.call(Repeat::Unsent, |channel| async move { lease(channel).lease_revoke(request).await });
         let answer = answer.await.map_err(|status| convert::refusal(&status))?.into_inner();
         self.seen.note(answer.header.as_ref());
         Ok(())
@@ -191,7 +198,8 @@ impl External {
     async fn keep_alive(&self, id: LeaseId) -> Result<LeaseStatus, Error> {
         let request = pb::LeaseKeepAliveRequest { id: id.get() };
         let answer = self.call(Repeat::Safe, |channel| async move {
-            let mut answers = lease(channel).lease_keep_alive(tokio_stream::once(request)).await?.into_inner();
+            let mut answers =
+                lease(channel).lease_keep_alive(tokio_stream::once(request)).await?.into_inner();
             let answer = answers.message().await?;
             answer.ok_or_else(|| Status::unavailable("the stream ended without an answer"))
         });
@@ -205,8 +213,8 @@ impl External {
 
     async fn time_to_live(&self, id: LeaseId) -> Result<LeaseStatus, Error> {
         let request = pb::LeaseTimeToLiveRequest { id: id.get(), keys: true };
-        let answer =
-            self.call(Repeat::Safe, |channel| async move { lease(channel).lease_time_to_live(request).await });
+        let answer = self
+            .call(Repeat::Safe, |channel| async move { lease(channel).lease_time_to_live(request).await });
         let answer = answer.await.map_err(|status| convert::refusal(&status))?.into_inner();
         self.seen.note(answer.header.as_ref());
         Ok(LeaseStatus { id, granted_ttl_s: answer.granted_ttl, ttl_s: answer.ttl, keys: answer.keys })

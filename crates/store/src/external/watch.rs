@@ -52,7 +52,8 @@ pub(super) async fn open(external: &External, request: WatchRequest) -> Result<W
     });
     let first = tokio::time::timeout(PATIENCE, first).await;
     let lost = |why: &str| Error::Unavailable(format!("the watch was not opened: {why}"));
-    let created_revision = first.map_err(|_| lost("no endpoint answered in time"))?.map_err(|_| lost("closing"))?;
+    let created_revision =
+        first.map_err(|_| lost("no endpoint answered in time"))?.map_err(|_| lost("closing"))?;
     Ok(Watch { created_revision, messages: received, progress })
 }
 
@@ -76,7 +77,10 @@ pub(super) async fn compact_revision(pool: &Pool) -> Option<Revision> {
 
 type Opened = (mpsc::Sender<pb::WatchRequest>, Streaming<pb::WatchResponse>);
 
-async fn stream(channel: tonic::transport::Channel, create: pb::WatchCreateRequest) -> Result<Opened, Status> {
+async fn stream(
+    channel: tonic::transport::Channel,
+    create: pb::WatchCreateRequest,
+) -> Result<Opened, Status> {
     let (requests, queue) = mpsc::channel(REQUESTS);
     let create = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
     // The queue is new and has room.

@@ -147,6 +147,7 @@ fn open(options: &Options, cluster: &ClusterOptions) -> Result<Opened, Error> {
     disk.create_dir_all(&raft_dir).map_err(Error::io(&raft_dir))?;
     format::check_member(disk, &dir)?;
     let db = Arc::new(Db::open(disk, &dir, options.cache_bytes)?);
+    db.settle(options);
     let mut kept = Kept::read(disk, &raft_dir).map_err(Error::io(&raft_dir))?;
     let identity = match (&kept.purged, &cluster.begin) {
         (Some(_), _) | (None, Begin::Alone) => {

@@ -5,6 +5,7 @@ use store_api::Error;
 use super::write::AboutMember;
 use super::{About, Snapshot, write};
 use crate::Handle;
+use crate::raft::MemberInfo;
 
 impl Handle {
     /// A snapshot of the state as it is now, in a file without a name in the store's directory. Writes go on meanwhile.
@@ -25,13 +26,13 @@ impl Handle {
     }
 
     fn about(&self) -> About {
-        let member = AboutMember {
-            id: self.header().member_id,
-            name: "ketch".to_owned(),
-            peer_urls: Vec::new(),
-            client_urls: Vec::new(),
-            is_learner: false,
+        let member = |member: MemberInfo| AboutMember {
+            id: member.id,
+            name: member.name,
+            peer_urls: member.peer_urls,
+            client_urls: member.client_urls,
+            is_learner: member.is_learner,
         };
-        About { members: vec![member] }
+        About { members: self.members().into_iter().map(member).collect() }
     }
 }
