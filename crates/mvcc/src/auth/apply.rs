@@ -224,5 +224,5 @@ impl<S: State> Change<'_, S> {
 
 /// Whether a permission can be about it: a key, and an end behind it, or no bound.
 fn is_range(key: &Bytes, range_end: &Bytes) -> bool {
-    !key.is_empty() && (range_end.is_empty() || key < range_end || &range_end[..] == [0])
+    !key.is_empty() && (range_end.is_empty() || key < range_end || range_end[..] == [0])
 }
