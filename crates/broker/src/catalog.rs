@@ -146,6 +146,17 @@ impl Catalog {
         Ok(found.revision)
     }
 
+    /// Makes durable what recovery found, in rounds that all partitions share: only then may it be seen.
+    pub(crate) async fn settle(&self) {
+        let unseen = |partition: &Arc<Partition>| partition.high_watermark() < partition.log().log().end();
+        let waits: Vec<_> =
+            self.partitions().iter().filter(|p| unseen(p)).filter_map(|p| p.request_flush(true)).collect();
+        for wait in waits {
+            // A failure is logged where it happens; the partition stays as far as it is durable.
+            let _ = wait.await;
+        }
+    }
+
     /// After the first load: what was known of the last stop concerns no partition made from now on, and directories of
     /// topics that are no more are put aside (Kafka's `-stray`) or, when half deleted, removed.
     pub(crate) fn finish_boot(&self) -> io::Result<()> {
@@ -239,6 +250,7 @@ impl Catalog {
         let mut partitions = same.map(|topic| topic.partitions.clone()).unwrap_or_default();
         for partition in &partitions {
             partition.log().set_options(self.layout(&settings));
+            partition.set_flush_ms(settings.flush_ms);
         }
         for index in partitions.len() as i32..record.partitions {
             partitions.push(self.open_partition(&name, index, &record, &settings, &last)?);
@@ -251,6 +263,7 @@ impl Catalog {
         next.by_id.insert(topic.record.id, topic.clone());
         next.by_name.insert(name, topic.clone());
         self.snapshot.store(Arc::new(next));
+        self.root.cleaning.notify_one();
         Ok(topic)
     }
 
@@ -262,6 +275,7 @@ impl Catalog {
             let settings = self.settings(&topic.name, &topic.record.configs);
             for partition in &topic.partitions {
                 partition.log().set_options(self.layout(&settings));
+                partition.set_flush_ms(settings.flush_ms);
             }
             let topic = Arc::new(Topic {
                 name: topic.name.clone(),
@@ -274,14 +288,14 @@ impl Catalog {
             next.by_name.insert(topic.name.clone(), topic);
         }
         self.snapshot.store(Arc::new(next));
+        self.root.cleaning.notify_one();
     }
 
     fn settings(&self, name: &str, configs: &Values) -> TopicSettings {
         let mut settings = self.server.topic(configs);
         if name == names::OFFSETS {
             settings.compacted = true;
-            // Nothing compacts it yet: what is in it must stay.
-            (settings.retention_ms, settings.retention_bytes) = (-1, -1);
+            settings.deletes = false;
             settings.segment_bytes = self.server.number("offsets.topic.segment.bytes");
         }
         settings
@@ -290,7 +304,12 @@ impl Catalog {
     fn layout(&self, settings: &TopicSettings) -> PartitionOptions {
         PartitionOptions {
             segment_bytes: settings.segment_bytes.max(1) as u64,
-            segment_ms: settings.segment_ms,
+            segment_ms: if settings.compacted {
+                // What may not stay uncompacted longer must leave the active segment in time.
+                settings.segment_ms.min(settings.compaction_lag_ms_max)
+            } else {
+                settings.segment_ms
+            },
             segment_jitter_ms: settings.segment_jitter_ms,
             index_bytes_max: settings.index_bytes_max.max(8) as u64,
             producer_expiration_ms: self.server.number("producer.id.expiration.ms"),
@@ -317,7 +336,11 @@ impl Catalog {
         let key = (name.to_string(), index);
         let (from, start) = if known {
             let point = last.recovery_points.get(&key).copied().unwrap_or_default();
-            let from = if last.clean { OpenFrom::Clean } else { OpenFrom::RecoveryPoint(point) };
+            let from = match (last.clean, settings.compacted) {
+                (true, _) => OpenFrom::Clean,
+                (false, true) => OpenFrom::Compacted(point),
+                (false, false) => OpenFrom::RecoveryPoint(point),
+            };
             (from, last.log_starts.get(&key).copied().unwrap_or_default())
         } else {
             (OpenFrom::Clean, Offset(0))
@@ -327,13 +350,18 @@ impl Catalog {
             tracing::warn!(topic = %name, partition = index, bytes = recovery.cut_bytes, end = %log.log().end(), "cut a torn tail");
         }
         if known {
-            // What recovery found may be in the page cache only; consumers may see it once it is durable.
-            log.log().flush()?;
+            if names::is_internal(name) {
+                // Coordinators read their topics up to the high watermark as soon as they start.
+                log.log().flush()?;
+            }
         } else {
             directory::write_topic_id(&**disk, &dir, &id).map_err(io)?;
             self.root.note_new_directory();
         }
-        Ok(Partition::new(name.clone(), index, log, &self.root))
+        let partition = Partition::new(name.clone(), index, log, &self.root);
+        partition.set_flush_ms(settings.flush_ms);
+        partition.note_recovered(recovery.verified_bytes);
+        Ok(partition)
     }
 
     fn apply_delete(&self, name: &str, revision: Revision) {
@@ -452,9 +480,12 @@ impl Catalog {
     pub(crate) fn write_checkpoints(&self) -> io::Result<()> {
         let _checkpointing = self.checkpointing.lock();
         let (mut recovery, mut starts, mut high) = (Offsets::new(), Offsets::new(), Offsets::new());
+        let mut saved = Vec::new();
         for partition in self.partitions() {
             let key = (partition.topic.to_string(), partition.index);
-            recovery.insert(key.clone(), partition.log().log().flushed());
+            let point = partition.log().recovery_point();
+            recovery.insert(key.clone(), point);
+            saved.push((partition.clone(), point));
             high.insert(key.clone(), partition.high_watermark());
             // Kafka's file names only partitions whose start is not simply their first segment.
             let first = partition.log().log().segments().first().map_or(Offset(0), |(base, _)| *base);
@@ -469,6 +500,7 @@ impl Catalog {
         ] {
             checkpoints::write(&*self.root.disk, &self.root.dir.join(name), offsets)?;
         }
+        saved.iter().for_each(|(partition, point)| partition.log().note_saved(*point));
         Ok(())
     }
 }

@@ -5,9 +5,6 @@
 //!                                                                     └ writes: append, flush ─┐
 //!                       shard.complete(id, result) ◀── in order of the writes ────────────────┘
 //! ```
-//! Once a log has grown past a segment, the latest record of each key is written anew and the rest removed: what
-//! compaction comes to for a topic whose readers look at keys only.
-//!
 //! A loop starts with the first question for its partition, by replaying what the partition holds, and sleeps until the
 //! shard's next deadline. The topic itself is made with the first group.
 
@@ -42,9 +39,6 @@ const QUEUE: usize = 1024;
 const REPLAY_BYTES: usize = 1024 * 1024;
 /// How large a batch of the topic may grow: the broker wrote it itself.
 const BATCH_BYTES_MAX: usize = 1 << 30;
-
-/// Records a batch when a log is tidied.
-const TIDY_RECORDS: usize = 1000;
 
 type Ask = Box<dyn FnOnce(&mut Shard, i64, Token) -> Effects + Send>;
 type Look = Box<dyn FnOnce(&Shard) + Send>;
@@ -161,8 +155,6 @@ impl Groups {
             waiting: HashMap::new(),
             next_token: Token(0),
             writes: FuturesOrdered::new(),
-            tidy_from_bytes: topic.settings.segment_bytes.max(1) as u64,
-            live_bytes: 0,
         };
         spawn(&broker.tasks, state, commands);
         running.insert(index, Running { queue: queue.clone(), partition: partition.clone() });
@@ -202,10 +194,6 @@ struct Loop {
     next_token: Token,
     /// Writes under way, oldest first.
     writes: FuturesOrdered<Written>,
-    /// Size from which on the log is tidied.
-    tidy_from_bytes: u64,
-    /// What the last tidying left.
-    live_bytes: u64,
 }
 
 impl Loop {
@@ -218,7 +206,6 @@ impl Loop {
         let effects = self.shard.loaded(self.now_ms());
         self.carry_out(effects);
         loop {
-            self.tidy().await?;
             let deadline = self.until_deadline();
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -261,57 +248,6 @@ impl Loop {
             tokio::task::yield_now().await;
         }
         Ok(())
-    }
-
-    /// Writes the latest record of each key anew and removes what lay before, when the log has grown enough and nothing
-    /// is on its way to it. Old records go only when the new ones are durable.
-    async fn tidy(&mut self) -> Result<(), commitlog::Error> {
-        let log = self.partition.log().log();
-        if !self.writes.is_empty() || log.bytes() < self.tidy_from_bytes.max(2 * self.live_bytes) {
-            return Ok(());
-        }
-        let (latest, end) = (self.latest()?, log.end());
-        log.roll()?;
-        let before = log.bytes();
-        let mut durable = None;
-        for records in latest.chunks(TIDY_RECORDS) {
-            match self.append(records) {
-                Ok(flushed) => durable = flushed.or(durable),
-                // A full disk: tried again with the next write.
-                Err(_) => return Ok(()),
-            }
-        }
-        if let Some(flushed) = durable
-            && !matches!(flushed.await, Ok(Ok(())))
-        {
-            return Ok(());
-        }
-        self.live_bytes = self.partition.log().log().bytes().saturating_sub(before);
-        self.partition.remove_before(end)
-    }
-
-    /// The latest record of each key that was not deleted, in order of the keys.
-    fn latest(&self) -> Result<Vec<LogRecord>, commitlog::Error> {
-        let mut latest = std::collections::BTreeMap::new();
-        let (mut at, end) = (self.partition.log_start(), self.partition.log().log().end());
-        while at < end {
-            let chunk = self.partition.log().log().read(at, end, REPLAY_BYTES, true)?;
-            let Some(next) = chunk.next else { break };
-            for batch in batches(&chunk.bytes) {
-                let records = batch.and_then(|batch| batch.records(BATCH_BYTES_MAX));
-                let each = |record: kafka_wire::record::Record<'_>| {
-                    if let Some(key) = record.key {
-                        latest.insert(Bytes::copy_from_slice(key), record.value.map(Bytes::copy_from_slice));
-                    }
-                };
-                if let Err(error) = records.and_then(|records| records.for_each(each)) {
-                    self.unreadable(&error);
-                }
-            }
-            at = next;
-        }
-        let live = latest.into_iter().filter(|(_, value)| value.is_some());
-        Ok(live.map(|(key, value)| LogRecord { key, value }).collect())
     }
 
     /// Replays whole batches. What cannot be read is passed over, as Kafka does, rather than locking all groups out.

@@ -5,11 +5,10 @@
 //!                    reader: frame ─▶ api::dispatch ─▶ Reply ─▶ bounded queue ─▶ writer: resolves in order, writes
 //!                       produce appends here            └ Later: a fetch that waits, a flush under way, a parked join
 //! catalog ◀─watch── store (topics)          flusher thread: fdatasync rounds ──▶ high watermarks ──▶ waiters
-//! upkeep: checkpoints soon after they change, retention now and then; both sleep while nothing happens
+//! upkeep: checkpoints, writeback, retention, compaction; all of it sleeps while nothing happens
 //! ```
 //!
-//! Deliberately absent: a second consensus (topics are keys in the store), background polling, compaction (to come:
-//! `cleanup.policy=compact` is refused until then).
+//! Deliberately absent: a second consensus (topics are keys in the store), background polling.
 
 mod api;
 mod catalog;
@@ -24,6 +23,7 @@ mod resources;
 mod root;
 mod service;
 mod telemetry;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -6,15 +6,17 @@
 //! ```
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use commitlog::kafka::{AppendError, AppendInfo, PartitionLog};
 use commitlog::{Error, Flush, FlushError, Flusher, Offset};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{Durability, root::Root};
+use crate::root::Root;
+use crate::{Durability, upkeep};
 
 /// Stale waiters are swept out when the list has grown this much.
 const SWEEP_AT_LEAST: usize = 32;
@@ -31,6 +33,14 @@ pub(crate) struct Partition {
     high_watermark: AtomicI64,
     /// Records since the last flush was asked for (`flush.messages`).
     unflushed_records: AtomicI64,
+    /// `flush.ms`.
+    flush_ms: AtomicI64,
+    /// Whether the flush of `flush_ms` is on its way.
+    timed: AtomicBool,
+    /// Bytes since the last checkpoint.
+    beyond_recovery: AtomicU64,
+    /// Bytes since writeback was last begun.
+    dirty: AtomicU64,
     deleted: AtomicBool,
     waiters: Mutex<Vec<Weak<Notify>>>,
 }
@@ -40,7 +50,12 @@ pub(crate) type Flushed = oneshot::Receiver<Result<(), FlushError>>;
 
 impl Partition {
     pub(crate) fn new(topic: Arc<str>, index: i32, log: PartitionLog, root: &Arc<Root>) -> Arc<Self> {
-        let high_watermark = AtomicI64::new(log.log().end().get());
+        // Consumers may see what recovery found once it is durable, where that is promised.
+        let visible = match root.durability {
+            Durability::Fsync => log.log().flushed(),
+            Durability::PageCache => log.log().end(),
+        };
+        let high_watermark = AtomicI64::new(visible.get());
         Arc::new(Self {
             topic,
             index,
@@ -50,6 +65,10 @@ impl Partition {
             durability: root.durability,
             high_watermark,
             unflushed_records: AtomicI64::new(0),
+            flush_ms: AtomicI64::new(i64::MAX),
+            timed: AtomicBool::new(false),
+            beyond_recovery: AtomicU64::new(0),
+            dirty: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             waiters: Mutex::default(),
         })
@@ -90,6 +109,8 @@ impl Partition {
     /// The partition is no more: whoever waits for it is told to look.
     pub(crate) fn mark_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
+        let bytes = self.beyond_recovery.swap(0, Ordering::Relaxed);
+        self.root.beyond_recovery.fetch_sub(bytes, Ordering::Relaxed);
         self.wake();
     }
 
@@ -112,6 +133,10 @@ impl Partition {
         };
         if info.rolled {
             self.root.checkpoints_due();
+            self.root.cleaning.notify_one();
+        }
+        if !info.duplicate {
+            self.count_bytes(batch.len() as u64);
         }
         let durable = self.log.log().flushed() > info.last_offset;
         let unflushed = self.unflushed_records.fetch_add(records, Ordering::Relaxed) + records;
@@ -130,6 +155,74 @@ impl Partition {
         Ok((info, self.request_flush(wait)))
     }
 
+    /// Counts what a restart would have to verify and what writeback has not begun on; two relaxed additions a batch.
+    fn count_bytes(self: &Arc<Self>, bytes: u64) {
+        let passes = |before: u64, limit: u64| before < limit && before + bytes >= limit;
+        let mine = self.beyond_recovery.fetch_add(bytes, Ordering::Relaxed);
+        let all = self.root.beyond_recovery.fetch_add(bytes, Ordering::Relaxed);
+        if passes(mine, upkeep::PARTITION_BYTES_MAX) || passes(all, upkeep::TOTAL_BYTES_MAX) {
+            self.root.recovery.notify_one();
+        }
+        if self.durability == Durability::Fsync {
+            return;
+        }
+        if self.dirty.fetch_add(bytes, Ordering::Relaxed) + bytes >= upkeep::WRITEBACK_BYTES {
+            self.dirty.store(0, Ordering::Relaxed);
+            self.flusher.request(Arc::new(upkeep::Writeback(self.clone())), Box::new(drop));
+        }
+        let flush_ms = self.flush_ms.load(Ordering::Relaxed);
+        if flush_ms < i64::MAX && !self.timed.swap(true, Ordering::AcqRel) {
+            self.root.timed.add(self, Duration::from_millis(flush_ms.max(0) as u64));
+        }
+    }
+
+    /// `flush.ms` has passed.
+    pub(crate) fn flush_now(self: &Arc<Self>) {
+        // First: what is appended from here on may miss this flush and gets the next.
+        self.timed.store(false, Ordering::Release);
+        self.unflushed_records.store(0, Ordering::Relaxed);
+        self.request_flush(false);
+    }
+
+    /// Changes `flush.ms`.
+    pub(crate) fn set_flush_ms(&self, flush_ms: i64) {
+        self.flush_ms.store(flush_ms, Ordering::Relaxed);
+    }
+
+    /// Bytes that a restart after a crash would verify.
+    pub(crate) fn beyond_recovery_point(&self) -> u64 {
+        self.beyond_recovery.load(Ordering::Relaxed)
+    }
+
+    /// What recovery had to verify counts until the next checkpoint.
+    pub(crate) fn note_recovered(&self, bytes: u64) {
+        self.beyond_recovery.fetch_add(bytes, Ordering::Relaxed);
+        self.root.beyond_recovery.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Moves the recovery point up; false when that failed. Blocks.
+    pub(crate) fn checkpoint(&self) -> bool {
+        let bytes = self.beyond_recovery.swap(0, Ordering::Relaxed);
+        self.root.beyond_recovery.fetch_sub(bytes, Ordering::Relaxed);
+        let named = self
+            .root
+            .sync_new_directories()
+            .map_err(|source| Error::Io { path: self.root.dir.clone(), source });
+        match named.and_then(|()| self.log.checkpoint()) {
+            Ok(end) => {
+                self.advance(end);
+                true
+            }
+            Err(error) => {
+                if !self.is_deleted() {
+                    self.note_recovered(bytes);
+                    tracing::warn!(topic = %self.topic, partition = self.index, %error, "no checkpoint");
+                }
+                false
+            }
+        }
+    }
+
     fn append_once(&self, batch: &mut [u8]) -> Result<AppendInfo, AppendError> {
         self.log.append(batch, self.log.leader_epoch(), self.now_ms())
     }
@@ -144,16 +237,6 @@ impl Partition {
         // A client that went away no longer listens.
         self.flusher.request(self.clone(), Box::new(move |result| drop(tell.send(result))));
         Some(told)
-    }
-
-    /// Removes what lies below `offset`, files included; for logs that only the broker reads.
-    pub(crate) fn remove_before(&self, offset: Offset) -> Result<(), Error> {
-        for path in self.log.delete_before(offset)? {
-            let removed = self.root.disk.remove_file(&path);
-            removed.map_err(|source| Error::Io { path, source })?;
-        }
-        self.root.checkpoints_due();
-        Ok(())
     }
 
     fn advance(&self, to: Offset) {

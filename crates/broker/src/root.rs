@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use base::clock::SharedClock;
 use base::disk::Disk;
@@ -11,6 +11,7 @@ use commitlog::Flusher;
 use tokio::sync::Notify;
 
 use crate::Durability;
+use crate::upkeep::TimedFlushes;
 
 /// The broker's directory and its flusher.
 pub(crate) struct Root {
@@ -23,6 +24,13 @@ pub(crate) struct Root {
     new_directories: AtomicBool,
     /// Something that the offset checkpoints hold has changed.
     pub checkpoints: Notify,
+    /// Too much lies beyond the recovery points.
+    pub recovery: Notify,
+    /// Bytes beyond the recovery points of all partitions.
+    pub beyond_recovery: AtomicU64,
+    /// There may be something to compact.
+    pub cleaning: Notify,
+    pub timed: TimedFlushes,
 }
 
 impl std::fmt::Debug for Root {
@@ -40,7 +48,19 @@ impl Root {
         durability: Durability,
     ) -> Arc<Self> {
         let new_directories = AtomicBool::new(false);
-        Arc::new(Self { disk, clock, dir, flusher, durability, new_directories, checkpoints: Notify::new() })
+        Arc::new(Self {
+            disk,
+            clock,
+            dir,
+            flusher,
+            durability,
+            new_directories,
+            checkpoints: Notify::new(),
+            recovery: Notify::new(),
+            beyond_recovery: AtomicU64::new(0),
+            cleaning: Notify::new(),
+            timed: TimedFlushes::default(),
+        })
     }
 
     /// A partition's directory was made: the next flush of any partition makes its name durable.

@@ -1,31 +1,26 @@
 //! Starting, upkeep and stopping.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::task::{TaskKind, Tasks};
 use commitlog::Flusher;
-use commitlog::kafka::Retention;
 use commitlog::kafka::checkpoints;
 use commitlog::kafka::directory::{self, DirectoryLock, MetaProperties};
 use store_api::{Op, Store, Txn};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
-use tokio_util::sync::CancellationToken;
 
 use crate::api::Broker;
 use crate::catalog::{Catalog, LastStop};
 use crate::config::Server;
 use crate::resources::Resources;
 use crate::root::Root;
-use crate::{Error, Options, door, names};
+use crate::{Error, Options, door, names, upkeep};
 
 /// Key of the cluster's id in the store.
 const CLUSTER_ID: &str = "/ketch/kafka/cluster-id";
-/// Checkpoints are written this long after something changed, so that many changes share a write.
-const CHECKPOINT_DELAY: Duration = Duration::from_secs(5);
 /// How long a stop waits for connections to take their answers.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -140,6 +135,7 @@ impl Service {
         let catalog = Arc::new(Catalog::new(root, store.clone(), server.clone(), last));
         let revision = catalog.load().await?;
         catalog.finish_boot().map_err(Error::io(options.dir.display()))?;
+        catalog.settle().await;
         let connections = tasks.child();
         let broker = Broker::new(
             &options,
@@ -154,8 +150,7 @@ impl Service {
         tasks.spawn(TaskKind::Critical, "kafka-catalog", follow);
         let follow = resources.follow(catalog, configured, tasks.token());
         tasks.spawn(TaskKind::Critical, "kafka-configs", follow);
-        tasks.spawn(TaskKind::Service, "kafka-checkpoints", keep_checkpoints(broker.clone(), tasks.token()));
-        tasks.spawn(TaskKind::Service, "kafka-retention", keep_retention(broker.clone(), tasks.clone()));
+        upkeep::start(&broker, tasks);
         let resuming = broker.clone();
         connections.spawn(TaskKind::Service, "kafka-resume", async move {
             resuming.groups.resume(&resuming).await;
@@ -266,86 +261,4 @@ async fn bind(listen: &[SocketAddr]) -> Result<Vec<(TcpListener, SocketAddr)>, E
         listeners.push((listener, bound));
     }
     Ok(listeners)
-}
-
-/// Writes the offset checkpoints a while after something changed. Sleeps otherwise.
-async fn keep_checkpoints(broker: Arc<Broker>, stop: CancellationToken) -> Result<(), Error> {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = broker.catalog.root.checkpoints.notified() => {}
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(CHECKPOINT_DELAY) => {}
-        }
-        let catalog = broker.catalog.clone();
-        match tokio::task::spawn_blocking(move || catalog.write_checkpoints()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "offset checkpoints not written"),
-            Err(error) => tracing::error!(%error, "writing offset checkpoints panicked"),
-        }
-    }
-}
-
-/// Looks for segments that are too old or too many, as often as `log.retention.check.interval.ms` says.
-async fn keep_retention(broker: Arc<Broker>, tasks: Tasks) -> Result<(), Error> {
-    let interval =
-        Duration::from_millis(broker.server.number("log.retention.check.interval.ms").max(1) as u64);
-    let stop = tasks.token();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(interval) => {}
-        }
-        let looking = broker.clone();
-        match tokio::task::spawn_blocking(move || retain_all(&looking)).await {
-            Ok(retired) => {
-                retired.into_iter().for_each(|(files, delay)| remove_later(&broker, &tasks, files, delay))
-            }
-            Err(error) => tracing::error!(%error, "retention panicked"),
-        }
-    }
-}
-
-/// Retires what every topic's settings no longer keep; files with the time they stay.
-fn retain_all(broker: &Broker) -> Vec<(Vec<PathBuf>, Duration)> {
-    let now_ms = broker.catalog.root.clock.unix_ms();
-    let mut retired = Vec::new();
-    for topic in broker.catalog.snapshot().by_name.values() {
-        let retention = Retention { ms: topic.settings.retention_ms, bytes: topic.settings.retention_bytes };
-        let delay = Duration::from_millis(topic.settings.file_delete_delay_ms.max(0) as u64);
-        for partition in &topic.partitions {
-            match partition.log().retain(retention, partition.high_watermark(), now_ms) {
-                Ok(files) if files.is_empty() => {}
-                Ok(files) => {
-                    broker.catalog.root.checkpoints_due();
-                    retired.push((files, delay));
-                }
-                Err(error) => {
-                    tracing::warn!(topic = %topic.name, partition = partition.index, %error, "retention failed")
-                }
-            }
-        }
-    }
-    retired
-}
-
-/// Removes retired files once nobody can still be reading them.
-pub(crate) fn remove_later(broker: &Arc<Broker>, tasks: &Tasks, files: Vec<PathBuf>, delay: Duration) {
-    let (disk, stop) = (broker.catalog.root.disk.clone(), tasks.token());
-    tasks.spawn(TaskKind::Service, "kafka-remove", async move {
-        tokio::select! {
-            // What stays behind goes when the partition is opened again.
-            () = stop.cancelled() => return Ok::<_, Error>(()),
-            () = tokio::time::sleep(delay) => {}
-        }
-        for file in files {
-            // Gone already when the topic was deleted meanwhile.
-            if let Err(error) = disk.remove_file(&file) {
-                tracing::debug!(file = %file.display(), %error, "retired file not removed");
-            }
-        }
-        Ok(())
-    });
 }

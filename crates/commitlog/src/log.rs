@@ -589,6 +589,23 @@ impl<F: Framing> Log<F> {
         Ok(())
     }
 
+    /// Begins to write the active segment's dirty pages without waiting for them. May block while the disk's queue is
+    /// full: not for the path of an append.
+    pub fn start_writeback(&self) {
+        let (file, end) = {
+            let inner = self.inner.read();
+            (inner.active.file.clone(), inner.active.position)
+        };
+        if let Some(fd) = file.fd() {
+            use std::os::fd::AsRawFd as _;
+            // SAFETY: the descriptor is open for the call, which touches no memory of ours. A failure is left to the
+            // flush that follows, which reports it.
+            unsafe {
+                libc::sync_file_range(fd.as_raw_fd(), 0, end.cast_signed(), libc::SYNC_FILE_RANGE_WRITE);
+            }
+        }
+    }
+
     /// Removes every frame that ends at `to` or later, durably; `to` becomes the end (or the end of the last frame that
     /// stays). Lifts no fence.
     ///

@@ -9,7 +9,7 @@ use kafka_wire::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 
 use super::{Connection, find};
 use crate::partition::Partition;
-use crate::service::remove_later;
+use crate::upkeep::remove_later;
 
 /// Stands for the high watermark.
 const TO_HIGH_WATERMARK: i64 = -1;

@@ -23,10 +23,8 @@ pub(crate) type Values = BTreeMap<String, String>;
 
 /// Topic keys of which only some values are acted on so far.
 const LIMITED: &[(&str, &[&str])] = &[
-    ("cleanup.policy", &["delete"]),
     // The compressor has one level.
     ("compression.lz4.level", &[]),
-    ("flush.ms", &[]),
     ("index.interval.bytes", &[]),
     ("preallocate", &[]),
 ];
@@ -252,7 +250,10 @@ impl Server {
             retention_bytes: self.topic_number(own, "retention.bytes"),
             file_delete_delay_ms: self.topic_number(own, "file.delete.delay.ms"),
             flush_messages: self.topic_number(own, "flush.messages"),
+            flush_ms: self.topic_number(own, "flush.ms"),
+            compaction_lag_ms_max: self.topic_number(own, "max.compaction.lag.ms"),
             compacted: self.topic_text(own, "cleanup.policy").contains("compact"),
+            deletes: self.topic_text(own, "cleanup.policy").contains("delete"),
             compression: self.compression(own),
         }
     }
@@ -274,7 +275,11 @@ pub(crate) struct TopicSettings {
     pub retention_bytes: i64,
     pub file_delete_delay_ms: i64,
     pub flush_messages: i64,
+    pub flush_ms: i64,
+    pub compaction_lag_ms_max: i64,
     pub compacted: bool,
+    /// Old segments go.
+    pub deletes: bool,
     /// The codec and level that batches are stored with; None keeps the producer's.
     pub compression: Option<(Compression, Option<i32>)>,
 }

@@ -14,6 +14,8 @@ pub const RECOVERY_POINT: &str = "recovery-point-offset-checkpoint";
 pub const LOG_START: &str = "log-start-offset-checkpoint";
 /// High watermarks.
 pub const REPLICATION: &str = "replication-offset-checkpoint";
+/// Where the last compaction of each log ended.
+pub const CLEANER: &str = "cleaner-offset-checkpoint";
 
 /// Offsets by topic and partition.
 pub type Offsets = BTreeMap<(String, i32), Offset>;

@@ -1,0 +1,59 @@
+//! What keeps the logs in shape, off the path of requests. Every task sleeps until something calls it.
+//!
+//! ```text
+//! append ─┬─ many bytes since the last checkpoint ─▶ recovery ─▶ flush, indexes, snapshot ─▶ offset checkpoints
+//!         ├─ some bytes in the page cache ─────────▶ flusher: writeback begins
+//!         ├─ flush.ms ─────────────────────────────▶ timed flush
+//!         └─ a segment was sealed ─────────────────▶ cleaner (compacted topics)
+//! clock  ──────────────────────────────────────────▶ retention
+//! ```
+
+mod cleaner;
+mod recovery;
+mod retention;
+mod timed_flush;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::task::{TaskKind, Tasks};
+
+use crate::Error;
+use crate::api::Broker;
+
+pub(crate) use recovery::{PARTITION_BYTES_MAX, TOTAL_BYTES_MAX, WRITEBACK_BYTES, Writeback};
+pub(crate) use timed_flush::TimedFlushes;
+
+/// Starts all of it.
+pub(crate) fn start(broker: &Arc<Broker>, tasks: &Tasks) {
+    let keep = broker.clone();
+    tasks.spawn(TaskKind::Service, "kafka-recovery", recovery::keep(keep, tasks.token()));
+    let keep = broker.clone();
+    tasks.spawn(TaskKind::Service, "kafka-checkpoints", recovery::keep_checkpoints(keep, tasks.token()));
+    let keep = broker.clone();
+    tasks.spawn(TaskKind::Service, "kafka-retention", retention::keep(keep, tasks.clone()));
+    let keep = broker.clone();
+    tasks.spawn(TaskKind::Service, "kafka-cleaner", cleaner::keep(keep, tasks.clone()));
+    let keep = broker.clone();
+    tasks.spawn(TaskKind::Service, "kafka-timed-flush", timed_flush::keep(keep, tasks.token()));
+}
+
+/// Removes retired files once nobody can still be reading them.
+pub(crate) fn remove_later(broker: &Arc<Broker>, tasks: &Tasks, files: Vec<PathBuf>, delay: Duration) {
+    let (disk, stop) = (broker.catalog.root.disk.clone(), tasks.token());
+    tasks.spawn(TaskKind::Service, "kafka-remove", async move {
+        tokio::select! {
+            // What stays behind goes when the partition is opened again.
+            () = stop.cancelled() => return Ok::<_, Error>(()),
+            () = tokio::time::sleep(delay) => {}
+        }
+        for file in files {
+            // Gone already when the topic was deleted meanwhile.
+            if let Err(error) = disk.remove_file(&file) {
+                tracing::debug!(file = %file.display(), %error, "retired file not removed");
+            }
+        }
+        Ok(())
+    });
+}
