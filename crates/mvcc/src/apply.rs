@@ -25,6 +25,7 @@ pub enum Reply {
     Txn(TxnResponse),
     LeaseGranted(LeaseStatus),
     LeaseRevoked,
+    LeasesNoted,
     Compacted,
     /// Users or roles are as asked.
     Auth,
@@ -42,8 +43,18 @@ pub struct EventBatch {
 /// What became of a lease: for the room's [`Lessor`](crate::Lessor).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseChange {
-    Granted { id: LeaseId, ttl_s: i64 },
-    Revoked { id: LeaseId },
+    Granted {
+        id: LeaseId,
+        ttl_s: i64,
+    },
+    Revoked {
+        id: LeaseId,
+    },
+    /// What was left of it, seconds; 0 when its whole time counts again.
+    Noted {
+        id: LeaseId,
+        left_s: i64,
+    },
 }
 
 /// What applying entries did.
@@ -110,6 +121,12 @@ fn apply_one(
             revoke(state, applied, *id)?;
             applied.leases.push(LeaseChange::Revoked { id: *id });
             Ok(Reply::LeaseRevoked)
+        }
+        Entry::LeaseCheckpoint { remaining } => {
+            for (id, left_s) in remaining {
+                note(state, applied, *id, *left_s)?;
+            }
+            Ok(Reply::LeasesNoted)
         }
         Entry::Compact { revision } => compact(state, *revision, applied.revision).map(|()| Reply::Compacted),
         Entry::Auth(op) => {
@@ -368,6 +385,19 @@ fn grant(state: &mut impl State, id: LeaseId, ttl_s: i64) -> Result<LeaseStatus,
     let ttl_s = ttl_s.max(MIN_LEASE_TTL_S);
     state.put(&layout::lease(id), &[&ttl_s.to_be_bytes()])?;
     Ok(LeaseStatus { id, granted_ttl_s: ttl_s, ttl_s, keys: Vec::new() })
+}
+
+/// Notes what is left of a lease; nothing when it has ended meanwhile.
+fn note(state: &mut impl State, applied: &mut Applied, id: LeaseId, left_s: i64) -> Result<(), Failure> {
+    let Some(ttl_s) = read::lease(state, id)? else { return Ok(()) };
+    let left_s = left_s.clamp(0, ttl_s);
+    if left_s == 0 {
+        state.put(&layout::lease(id), &[&ttl_s.to_be_bytes()])?;
+    } else {
+        state.put(&layout::lease(id), &[&ttl_s.to_be_bytes(), &left_s.to_be_bytes()])?;
+    }
+    applied.leases.push(LeaseChange::Noted { id, left_s });
+    Ok(())
 }
 
 fn revoke(state: &mut impl State, applied: &mut Applied, id: LeaseId) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! entry    1 txn | 2 lease grant: id 8, ttl 8 | 3 lease revoke: id 8 | 4 compact: revision 8 | 6 auth: see `auth::codec`
-//!          7 alarm: member 8, kind 1, raised 1
+//!          7 alarm: member 8, kind 1, raised 1 | 8 lease checkpoint: u32 n, n x (id 8, seconds left 8)
 //! txn      u32 n, n compares | u32 n, n ops (success) | u32 n, n ops (failure)
 //! compare  range | target tag 1: version, 2 create, 3 mod, 5 lease: 8 bytes; 4 value: string | result 1
 //! op       1 range | 2 put: key, value, lease 8, prev 1 | 3 delete: range, prev 1 | 4 txn
@@ -55,6 +55,14 @@ impl Entry {
             Self::Compact { revision } => {
                 out.push(4);
                 put_i64(out, revision.get());
+            }
+            Self::LeaseCheckpoint { remaining } => {
+                out.push(8);
+                put_len(out, remaining.len());
+                for (id, left_s) in remaining {
+                    put_i64(out, id.get());
+                    put_i64(out, *left_s);
+                }
             }
             Self::Auth(op) => {
                 out.push(6);
@@ -235,6 +243,11 @@ impl Input {
                 let member = self.i64()?.cast_unsigned();
                 let kind = AlarmKind::of(self.u8()?).ok_or(CodecError("unknown alarm"))?;
                 Ok(Entry::Alarm { alarm: Alarm { member, kind }, raise: self.flag()? })
+            }
+            8 => {
+                let count = self.len()?;
+                let remaining = (0..count).map(|_| Ok((LeaseId(self.i64()?), self.i64()?)));
+                Ok(Entry::LeaseCheckpoint { remaining: remaining.collect::<Result<_>>()? })
             }
             _ => Err(CodecError("unknown entry")),
         }
@@ -430,6 +443,7 @@ mod tests {
             Entry::LeaseGrant { id: LeaseId(7), ttl_s: 10 },
             Entry::LeaseRevoke { id: LeaseId(7) },
             Entry::Compact { revision: Revision(9) },
+            Entry::LeaseCheckpoint { remaining: vec![(LeaseId(7), 5), (LeaseId(8), 0)] },
             Entry::As {
                 caller: Caller { user: "alice".to_owned(), auth_revision: 7 },
                 entry: Box::new(Entry::LeaseRevoke { id: LeaseId(7) }),

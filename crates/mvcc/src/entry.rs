@@ -17,6 +17,9 @@ pub enum Entry {
     LeaseGrant { id: LeaseId, ttl_s: i64 },
     /// The end of a lease, asked for or by expiry: its keys are deleted.
     LeaseRevoke { id: LeaseId },
+    /// How much of these leases is left, seconds, so that a new leader does not give them their whole time again; 0 for
+    /// one that was renewed since it was noted.
+    LeaseCheckpoint { remaining: Vec<(LeaseId, i64)> },
     /// History below `revision` may be forgotten.
     Compact { revision: Revision },
     /// A change of users, roles, or of authentication itself.

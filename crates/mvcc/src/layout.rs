@@ -5,7 +5,7 @@
 //! o <key, escaped> <rev 8>     1 | create 8 | mod 8 | version 8 | lease 8 | value     what was, until superseded at ...
 //!                              0                                                      ... or deleted at rev
 //! h <rev 8> <sub 4>            1 (put) or 0 (delete) | key                            what happened, in order
-//! l <lease 8>                  granted ttl in seconds 8
+//! l <lease 8>                  granted ttl in seconds 8 | seconds left when last noted 8, if it was
 //! a <lease 8> <key>            (empty)                                                keys attached to a lease
 //! u e                          1 (authentication is on) or 0 | auth revision 8
 //! u u <name>, u r <name>       a user, a role: see `auth::records`
@@ -213,6 +213,12 @@ pub fn parse_alarm(raw: &[u8]) -> Result<Alarm, StateError> {
 #[must_use]
 pub fn lease(id: LeaseId) -> Vec<u8> {
     tagged(LEASE, &id.get().to_be_bytes())
+}
+
+/// What was left of a lease when that was last noted, seconds.
+#[must_use]
+pub fn lease_left(record: &[u8]) -> Option<i64> {
+    record.get(8..16).and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes)
 }
 
 /// Key that attaches `key` to a lease; an empty `key` gives the prefix of all.

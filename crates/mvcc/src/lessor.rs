@@ -1,4 +1,5 @@
-//! When leases end. Deadlines live in memory only, as etcd's do: after a restart every lease gets its whole time again.
+//! When leases end. Deadlines live in memory only, as etcd's do. What is left of long leases is noted in the state now and
+//! then, so that a restart or a new leader does not give them their whole time again; short ones get it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +15,22 @@ pub const MIN_LEASE_TTL_S: i64 = 2;
 struct Term {
     ttl: Duration,
     deadline: Duration,
+    /// What was left when that was last noted in the state.
+    noted: Option<Duration>,
+}
+
+/// What is left of a lease is noted this often: etcd's interval. Shorter leases are not noted.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(300);
+/// Leases noted in one entry: etcd's bound.
+const CHECKPOINT_LEASES: usize = 1000;
+
+impl Term {
+    /// When so much time has passed since the whole, or what was noted last, that what is left is to be noted.
+    fn checkpoint_at(&self) -> Option<Duration> {
+        let counted = self.noted.unwrap_or(self.ttl);
+        let after = counted.checked_sub(CHECKPOINT_EVERY).filter(|after| after.as_secs() > 1)?;
+        Some(self.deadline.saturating_sub(after))
+    }
 }
 
 /// The deadlines of leases, on a monotonic clock the caller reads.
@@ -28,13 +45,44 @@ impl Lessor {
         match change {
             LeaseChange::Granted { id, ttl_s } => self.grant(id, ttl_s, now),
             LeaseChange::Revoked { id } => self.revoke(id),
+            LeaseChange::Noted { id, left_s } => self.note(id, left_s, now),
         }
     }
 
     /// A lease was granted (or found at start).
     pub fn grant(&mut self, id: LeaseId, ttl_s: i64, now: Duration) {
         let ttl = Duration::from_secs(ttl_s.max(0).unsigned_abs());
-        self.terms.insert(id, Term { ttl, deadline: now + ttl });
+        self.terms.insert(id, Term { ttl, deadline: now + ttl, noted: None });
+    }
+
+    fn note(&mut self, id: LeaseId, left_s: i64, now: Duration) {
+        let left = Duration::from_secs(left_s.max(0).unsigned_abs());
+        if let Some(term) = self.terms.get_mut(&id) {
+            term.noted = (!left.is_zero()).then_some(left);
+            // Never longer by a note than it would be without, unless it was renewed.
+            let whole = now + term.noted.unwrap_or(term.ttl);
+            term.deadline = if left.is_zero() { whole } else { term.deadline.min(whole) };
+        }
+    }
+
+    /// Whether something is noted of a lease that its renewal makes wrong.
+    #[must_use]
+    pub fn is_noted(&self, id: LeaseId) -> bool {
+        self.terms.get(&id).is_some_and(|term| term.noted.is_some())
+    }
+
+    /// When something is to be noted next; None while there are no long leases.
+    #[must_use]
+    pub fn next_checkpoint(&self) -> Option<Duration> {
+        self.terms.values().filter_map(Term::checkpoint_at).min()
+    }
+
+    /// What is to be noted now: leases and the seconds left of them.
+    #[must_use]
+    pub fn checkpoint(&self, now: Duration) -> Vec<(LeaseId, i64)> {
+        let due = self.terms.iter().filter(|(_, t)| t.checkpoint_at().is_some_and(|at| at <= now));
+        let left = due.map(|(id, t)| (*id, t.deadline.saturating_sub(now).as_secs().cast_signed()));
+        left.filter(|(_, left_s)| *left_s > 0).take(CHECKPOINT_LEASES).collect()
     }
 
     /// Starts a lease's time anew; false when there is no such lease.
@@ -46,7 +94,7 @@ impl Lessor {
     /// Counts from here anew: each lease has what is left of it, and `grace`.
     pub fn promote(&mut self, now: Duration, grace: Duration) {
         for term in self.terms.values_mut() {
-            term.deadline = now + term.ttl + grace;
+            term.deadline = now + term.noted.unwrap_or(term.ttl) + grace;
         }
     }
 
@@ -77,6 +125,26 @@ impl Lessor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_of_long_leases_is_noted() {
+        let s = Duration::from_secs;
+        let mut lessor = Lessor::default();
+        lessor.grant(LeaseId(1), 1000, s(0));
+        lessor.grant(LeaseId(2), 200, s(0));
+        assert_eq!(lessor.next_checkpoint(), Some(s(300)));
+        assert_eq!((lessor.checkpoint(s(299)), lessor.checkpoint(s(301))), (vec![], vec![(LeaseId(1), 699)]));
+        lessor.apply(LeaseChange::Noted { id: LeaseId(1), left_s: 699 }, s(301));
+        assert_eq!((lessor.next_checkpoint(), lessor.is_noted(LeaseId(1))), (Some(s(601)), true));
+        // A new leader: the long one has what was noted, the short one its whole time.
+        lessor.promote(s(400), s(1));
+        assert_eq!(lessor.left(LeaseId(1), s(400)), Some(s(700)));
+        assert_eq!(lessor.left(LeaseId(2), s(400)), Some(s(201)));
+        assert!(lessor.renew(LeaseId(1), s(500)));
+        lessor.apply(LeaseChange::Noted { id: LeaseId(1), left_s: 0 }, s(500));
+        assert_eq!(lessor.left(LeaseId(1), s(500)), Some(s(1000)));
+        assert!(!lessor.is_noted(LeaseId(1)));
+    }
 
     #[test]
     fn leases_end_unless_renewed() {

@@ -355,6 +355,20 @@ pub fn leases(state: &impl Reader) -> Result<Vec<(LeaseId, i64)>, StateError> {
     Ok(found)
 }
 
+/// What was left of leases when that was last noted, seconds; leases of which nothing is noted are left out.
+///
+/// # Errors
+/// When the state fails.
+pub fn leases_noted(state: &impl Reader) -> Result<Vec<(LeaseId, i64)>, StateError> {
+    let mut found = Vec::new();
+    try_scan(state, (&[layout::LEASE], &[layout::LEASE + 1]), false, |raw, record| {
+        let id = LeaseId(layout::parse_number(raw.get(1..).unwrap_or_default())?);
+        found.extend(layout::lease_left(record).map(|left_s| (id, left_s)));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
 /// Keys attached to a lease, in order.
 ///
 /// # Errors

@@ -117,6 +117,7 @@ impl Applier {
         self.sweeping = true;
         let granted = read::leases(&view)?;
         self.leases.reset(&granted, self.clock.monotonic());
+        self.leases.note(&read::leases_noted(&view)?, self.clock.monotonic());
         self.auth.reset(mvcc::auth::status(&view)?);
         self.hub.jump(read::revision(&view)?);
         Ok(())

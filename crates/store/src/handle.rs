@@ -228,8 +228,13 @@ impl Handle {
             let granted_ttl_s = read::lease(&view, id)?.ok_or(Error::LeaseNotFound)?;
             return Ok(LeaseStatus { id, granted_ttl_s, ttl_s: granted_ttl_s, keys: Vec::new() });
         }
-        let renewed = self.inner.leases.renew(id, self.inner.clock.monotonic());
-        if renewed { self.lease_status_now(id) } else { Err(Error::LeaseNotFound) }
+        if !self.inner.leases.renew(id, self.inner.clock.monotonic()) {
+            return Err(Error::LeaseNotFound);
+        }
+        if self.inner.leases.is_noted(id) {
+            self.propose(Entry::LeaseCheckpoint { remaining: vec![(id, 0)] }).await?;
+        }
+        self.lease_status_now(id)
     }
 
     async fn lease_status_asked(&self, id: LeaseId) -> Result<LeaseStatus, Error> {
@@ -288,12 +293,27 @@ impl Handle {
                     }
                 }
             }
+            self.checkpoint_leases().await;
             let leading = self.keeps_leases();
             tokio::select! {
                 () = self.inner.leases.wait(self.inner.clock.monotonic()), if leading => {}
                 _ = leader.changed(), if self.inner.member.is_some() => {}
                 () = token.cancelled() => return,
             }
+        }
+    }
+
+    /// Notes what is left of long leases, when it is time.
+    async fn checkpoint_leases(&self) {
+        if !self.keeps_leases() {
+            return;
+        }
+        let remaining = self.inner.leases.checkpoint(self.inner.clock.monotonic());
+        if !remaining.is_empty()
+            && let Err(error) = self.propose(Entry::LeaseCheckpoint { remaining }).await
+        {
+            tracing::warn!(%error, "what is left of leases is not noted");
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 

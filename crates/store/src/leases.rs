@@ -26,7 +26,7 @@ impl Leases {
         self.granted.notify_one();
     }
 
-    /// Forgets all and takes these over (id, whole time and what a checkpoint left of it, seconds).
+    /// Forgets all and takes these over (id and whole time, seconds).
     pub(crate) fn reset(&self, granted: &[(LeaseId, i64)], now: Duration) {
         let mut lessor = self.lessor.lock();
         *lessor = Lessor::default();
@@ -39,6 +39,22 @@ impl Leases {
     pub(crate) fn promote(&self, now: Duration, grace: Duration) {
         self.lessor.lock().promote(now, grace);
         self.granted.notify_one();
+    }
+
+    /// Takes over what the state says was left of leases.
+    pub(crate) fn note(&self, noted: &[(LeaseId, i64)], now: Duration) {
+        let changes = noted.iter().map(|(id, left_s)| LeaseChange::Noted { id: *id, left_s: *left_s });
+        self.apply(&changes.collect::<Vec<_>>(), now);
+    }
+
+    /// Whether something is noted of a lease, which its renewal makes wrong.
+    pub(crate) fn is_noted(&self, id: LeaseId) -> bool {
+        self.lessor.lock().is_noted(id)
+    }
+
+    /// What is to be noted now.
+    pub(crate) fn checkpoint(&self, now: Duration) -> Vec<(LeaseId, i64)> {
+        self.lessor.lock().checkpoint(now)
     }
 
     pub(crate) fn renew(&self, id: LeaseId, now: Duration) -> bool {
@@ -55,7 +71,10 @@ impl Leases {
 
     /// Waits until a lease may have ended: for the next deadline, or for a lease to be granted.
     pub(crate) async fn wait(&self, now: Duration) {
-        let next = self.lessor.lock().next_deadline();
+        let next = {
+            let lessor = self.lessor.lock();
+            lessor.next_deadline().into_iter().chain(lessor.next_checkpoint()).min()
+        };
         let Some(deadline) = next else { return self.granted.notified().await };
         tokio::select! {
             () = tokio::time::sleep(deadline.saturating_sub(now)) => {}

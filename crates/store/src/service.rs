@@ -85,6 +85,7 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
     let granted: Vec<_> = read::leases(&view).map_err(state)?;
     let granted: Vec<_> = granted.into_iter().map(|(id, ttl_s)| LeaseChange::Granted { id, ttl_s }).collect();
     leases.apply(&granted, options.clock.monotonic());
+    leases.note(&read::leases_noted(&view).map_err(state)?, options.clock.monotonic());
     let auth = Arc::new(Auth::new(&options.auth, options.clock.clone())?);
     auth.reset(mvcc::auth::status(&view).map_err(state)?);
     drop(view);

@@ -82,6 +82,7 @@ pub fn permit(state: &impl Reader, gate: &mut Gate, caller: &Caller, entry: &Ent
             check.lease(*id, Access::Write)
         }
         Entry::Auth(AuthOp::Authenticate { .. }) => Ok(()),
+        Entry::LeaseCheckpoint { .. } => Err(AuthError::PermissionDenied.into()),
         Entry::Auth(_) | Entry::Compact { .. } | Entry::Alarm { .. } => check.admin(),
         Entry::As { .. } => Err(AuthError::PermissionDenied.into()),
     }

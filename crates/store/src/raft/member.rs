@@ -132,7 +132,7 @@ impl Member {
         match request {
             Request::Propose(commands) => self.append(commands).await.map(|()| Vec::new()),
             Request::ReadIndex => self.read_index().await.map(|index| index.to_be_bytes().to_vec()),
-            Request::KeepAlive { lease } => self.keep_alive(LeaseId(lease)),
+            Request::KeepAlive { lease } => self.keep_alive(LeaseId(lease)).await,
             Request::TimeLeft { lease } => self.time_left(LeaseId(lease)),
             Request::Change(change) => self.change(change).await.map(|id| id.to_be_bytes().to_vec()),
             other => Err(PeerError::Unknown(format!("not for a leader: {other:?}"))),
@@ -166,10 +166,18 @@ impl Member {
         }
     }
 
-    fn keep_alive(&self, id: LeaseId) -> Result<Vec<u8>, PeerError> {
+    async fn keep_alive(&self, id: LeaseId) -> Result<Vec<u8>, PeerError> {
         self.must_lead()?;
-        let renewed = self.leases.renew(id, self.clock.monotonic());
-        if renewed { Ok(Vec::new()) } else { Err(PeerError::LeaseNotFound) }
+        if !self.leases.renew(id, self.clock.monotonic()) {
+            return Err(PeerError::LeaseNotFound);
+        }
+        if self.leases.is_noted(id) {
+            // The next leader must not count from what was noted before.
+            let mut encoded = Vec::new();
+            mvcc::Entry::LeaseCheckpoint { remaining: vec![(id, 0)] }.encode(&mut encoded);
+            self.append(vec![Command::new(Origin { member: 0, number: 0 }, &encoded)]).await?;
+        }
+        Ok(Vec::new())
     }
 
     fn time_left(&self, id: LeaseId) -> Result<Vec<u8>, PeerError> {

@@ -270,6 +270,7 @@ fn applier(options: &Options, opened: &Opened) -> Result<Applier, Error> {
     auth.reset(mvcc::auth::status(&view).map_err(state)?);
     let leases = Arc::new(Leases::default());
     leases.reset(&read::leases(&view).map_err(state)?, options.clock.monotonic());
+    leases.note(&read::leases_noted(&view).map_err(state)?, options.clock.monotonic());
     Ok(Applier {
         applied: db::applied(&view).map_err(state)?,
         hub: Arc::new(Hub::new(read::revision(&view).map_err(state)?)),
