@@ -20,6 +20,7 @@ cargo xtask COMMAND
   image [OUT]        build the example application and its OCI archive
   bench NAME         run Ketch and print the figures of a bench: voyage
   referee [NAME]     build and run a foreign program against Ketch; without a name, list them
+  sim [--seeds N]    the store's clusters in simulated time, 50 seeds unless told; --from SEED
   tools              build and fetch the real clients the tests use
 ";
 
@@ -28,6 +29,7 @@ fn main() -> Result<()> {
     let rest = args.get(1..).unwrap_or_default();
     match args.first().map(String::as_str) {
         Some("test") => test::run(rest),
+        Some("sim") => test::sim(rest),
         Some("tidy") => tidy::run(),
         Some("codegen") => codegen::run(rest),
         Some("image") => image::run_command(rest),

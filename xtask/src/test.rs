@@ -8,6 +8,9 @@ use anyhow::Result;
 use crate::run::cargo;
 use crate::{codegen, tidy, tools};
 
+/// Seeds of the store's simulation in a whole test run; `cargo xtask sim` runs as many as one likes.
+const SIM_SEEDS: &str = "50";
+
 /// One named, timed step.
 fn run_step(name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
     let start = Instant::now();
@@ -47,6 +50,7 @@ fn cargo_test(tools: &tools::Tools, filter: &[String]) -> Result<()> {
     command
         .args(["test", "--workspace"])
         .args(filter)
+        .env("KETCH_SIM_SEEDS", SIM_SEEDS)
         .env("KETCH_TEST_KUBECTL", &tools.kubectl)
         .env("KETCH_TEST_KAFKA_CLASSPATH", &tools.kafka_classpath)
         .env("KETCH_TEST_BUSYBOX_IMAGE", &tools.busybox_image)
@@ -56,5 +60,21 @@ fn cargo_test(tools: &tools::Tools, filter: &[String]) -> Result<()> {
         .env("KETCH_TEST_ETCDUTL", tools.etcd.programs.join("etcdutl"))
         .env("KETCH_TEST_ETCD_GO", tools.etcd.programs.join("etcd-client"))
         .env("KETCH_TEST_ETCDCTL_34", &tools.etcd.etcdctl_3_4);
+    crate::run::run(&mut command)
+}
+
+/// `sim [--seeds N] [--from SEED]`: clusters of the store in simulated time.
+pub fn sim(args: &[String]) -> Result<()> {
+    let mut command: Command = cargo();
+    command
+        .args(["test", "-p", "store", "--test", "sim", "--", "--nocapture"])
+        .env("KETCH_SIM_SEEDS", SIM_SEEDS);
+    for pair in args.chunks(2) {
+        match pair {
+            [name, number] if name == "--seeds" => command.env("KETCH_SIM_SEEDS", number),
+            [name, number] if name == "--from" => command.env("KETCH_SIM_FROM", number),
+            _ => anyhow::bail!("sim takes --seeds N and --from SEED"),
+        };
+    }
     crate::run::run(&mut command)
 }

@@ -6,6 +6,7 @@
 //!  wire      requests and answers                            transport the seam, and framed TLS
 //!  net       consensus' messages over the transport          member    proposals, reads, what the leader does
 //!  cluster   who the members are                             start     opening a directory, starting all of it
+//!  runtime   tokio with chance that can be seeded            hands     threads, or none in a simulation
 //! ```
 //! openraft has defaults that would hurt; each is overridden: votes before an election (`pre_vote` grants by itself),
 //! moving the leader (`transfer_leader` errors), messages one by one (`stream_append`), and `save_committed`. A snapshot
@@ -18,6 +19,7 @@ pub(crate) mod log;
 pub(crate) mod machine;
 pub(crate) mod member;
 mod net;
+mod runtime;
 pub(crate) mod start;
 pub(crate) mod transfer;
 pub mod transport;
@@ -29,6 +31,7 @@ use std::time::Duration;
 
 pub use cluster::MemberInfo;
 pub use error::{ClusterError, PeerError};
+pub use runtime::seed_chance;
 pub use types::MemberNode;
 
 /// The times consensus runs on.

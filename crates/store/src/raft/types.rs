@@ -93,6 +93,7 @@ openraft::declare_raft_types!(
         R = (),
         NodeId = u64,
         Node = MemberNode,
+        AsyncRuntime = super::runtime::Runtime,
 );
 
 type Leader = LeaderId<u64, u64>;
