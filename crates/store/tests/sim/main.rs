@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 /// Seeds of a plain test run.
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 6;
 /// Simulated time no run may need.
 const LONG: Duration = Duration::from_secs(600);
 /// Seeds that failed once.
