@@ -6,8 +6,9 @@
 //! Both halves are one task. The reader stops reading while the queue is full, so a client that does not take its answers
 //! stalls itself only. A frame's memory grows with the bytes that arrive, never with the size a stranger announces.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use base::task::{TaskKind, Tasks};
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::api::{self, Broker};
+use crate::memory::{Held, Memory};
+use crate::stream::{self, ReadSide, WriteSide};
 
 /// Replies that may wait behind one another; clients keep 5 to 1,000,000 requests in flight, the rest waits in the socket.
 const PIPELINE_MAX: usize = 64;
@@ -31,8 +33,21 @@ const SIZE_BYTES: usize = 4;
 /// Pause after a failed accept: the process is out of descriptors and waits for some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Bytes of a frame that must have a place in [`Memory`](crate::memory::Memory) before more of it is read.
+const COUNTED_FROM_BYTES: usize = 256 * 1024;
+/// A frame that was begun must be whole after this time and what its size takes at [`FRAME_BYTES_PER_SECOND`].
+const FRAME_TIME: Duration = Duration::from_secs(60);
+/// The slowest client that is waited for.
+const FRAME_BYTES_PER_SECOND: usize = 64 * 1024;
+
 /// A future that gives a reply's chunks; None closes the connection.
-pub(crate) type Later = Pin<Box<dyn Future<Output = Option<Vec<Bytes>>> + Send>>;
+pub(crate) type Later = Pin<Box<dyn Future<Output = Option<Answer>> + Send>>;
+
+/// Chunks of a frame, and what they hold of the broker's memory until they are written.
+pub(crate) struct Answer {
+    pub chunks: Vec<Bytes>,
+    pub held: Option<Held>,
+}
 
 /// What becomes of a request.
 pub(crate) enum Reply {
@@ -72,13 +87,62 @@ pub(crate) struct Peer {
     pub listener: usize,
 }
 
+/// Connections open now, in all and by address.
+#[derive(Debug, Default)]
+pub(crate) struct Seats {
+    all: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Seats {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.all.load(Ordering::Acquire)
+    }
+
+    /// Takes a seat unless there are `most` of all, or `most_of_one` from the address.
+    fn take(self: &Arc<Self>, address: IpAddr, most: i64, most_of_one: i64) -> Result<Seat, &'static str> {
+        let mut by_address = self.by_address.lock();
+        if self.count() as i64 >= most {
+            return Err("max.connections");
+        }
+        let own = by_address.entry(address).or_default();
+        if *own as i64 >= most_of_one {
+            return Err("max.connections.per.ip");
+        }
+        *own += 1;
+        self.all.fetch_add(1, Ordering::AcqRel);
+        Ok(Seat { seats: self.clone(), address })
+    }
+}
+
 /// Counts a connection while it lives.
-struct Seat(Arc<AtomicUsize>);
+struct Seat {
+    seats: Arc<Seats>,
+    address: IpAddr,
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        let mut by_address = self.seats.by_address.lock();
+        self.seats.all.fetch_sub(1, Ordering::AcqRel);
+        if let Some(own) = by_address.get_mut(&self.address) {
+            *own -= 1;
+            if *own == 0 {
+                by_address.remove(&self.address);
+            }
+        }
     }
+}
+
+/// `max.connections.per.ip`, or what `max.connections.per.ip.overrides` has for the address.
+fn most_of_one(broker: &Broker, address: IpAddr) -> i64 {
+    let overrides = broker.server.text("max.connections.per.ip.overrides").unwrap_or_default();
+    let own = |pair: &str| {
+        let (host, most) = pair.trim().rsplit_once(':')?;
+        (host.parse::<IpAddr>().ok()? == address).then(|| most.parse().ok()).flatten()
+    };
+    overrides.split(',').find_map(own).unwrap_or_else(|| broker.server.number("max.connections.per.ip"))
 }
 
 /// Accepts until the tasks end.
@@ -105,13 +169,15 @@ pub(crate) async fn accept(
 }
 
 fn admit(broker: &Arc<Broker>, tasks: &Tasks, stream: TcpStream, remote: SocketAddr, listener: usize) {
-    let seats = broker.connections.clone();
-    let taken = seats.fetch_add(1, Ordering::AcqRel);
-    let seat = Seat(seats);
-    if taken as i64 >= broker.server.number("max.connections") {
-        tracing::warn!(%remote, "refused: max.connections reached");
-        return;
-    }
+    let address = remote.ip().to_canonical();
+    let most = broker.server.number("max.connections");
+    let seat = match broker.connections.take(address, most, most_of_one(broker, address)) {
+        Ok(seat) => seat,
+        Err(limit) => {
+            tracing::warn!(%remote, "refused: {limit} reached");
+            return;
+        }
+    };
     let Ok(local) = stream.local_addr() else { return };
     let peer = Peer { remote, local, listener };
     let serving = serve(broker.clone(), stream, peer, tasks.token());
@@ -127,17 +193,17 @@ async fn serve(
     peer: Peer,
     stop: tokio_util::sync::CancellationToken,
 ) -> Result<(), Close> {
-    stream.set_nodelay(true)?;
-    let idle = Duration::from_millis(broker.server.number("connections.max.idle.ms") as u64);
+    let idle = Duration::from_millis(broker.server.number("connections.max.idle.ms").max(1) as u64);
     let frame_max = broker.server.number("socket.request.max.bytes") as i32;
-    let (read, write) = stream.into_split();
+    let (read, write) = stream::open(stream, broker.listeners[peer.listener].tls()).await?;
     let (replies, queue) = mpsc::channel(PIPELINE_MAX);
     let counted = broker.clone();
+    let memory = broker.memory.clone();
     let connection = api::Connection::new(broker, peer);
     let reader = async move {
-        let mut frames = Frames { read, buffer: BytesMut::new(), frame_max, idle };
+        let mut frames = Frames { read, buffer: BytesMut::new(), frame_max, idle, memory };
         loop {
-            let frame = tokio::select! {
+            let (frame, _held) = tokio::select! {
                 // Answers under way are still written.
                 () = stop.cancelled() => return Ok::<_, Close>(()),
                 frame = frames.next() => frame?,
@@ -149,7 +215,7 @@ async fn serve(
             }
         }
     };
-    let writer = write_replies(queue, write, counted);
+    let writer = write_replies(queue, write, counted, idle);
     tokio::pin!(reader, writer);
     tokio::select! {
         read = &mut reader => read?,
@@ -160,33 +226,40 @@ async fn serve(
 }
 
 struct Frames {
-    read: OwnedReadHalf,
+    read: ReadSide,
     /// What has arrived and is not a frame yet. Empty, and without memory, while the connection is idle.
     buffer: BytesMut,
     frame_max: i32,
     idle: Duration,
+    memory: Memory,
 }
 
 impl Frames {
-    /// The next frame without its size. Several small frames come with one read.
-    async fn next(&mut self) -> Result<Bytes, Close> {
+    /// The next frame without its size, and its place in the broker's memory. Several small frames come with one read.
+    async fn next(&mut self) -> Result<(Bytes, Option<Held>), Close> {
+        let (mut held, mut deadline) = (None, None);
         loop {
-            let missing = match self.size()? {
-                Some(size) if self.buffer.len() >= SIZE_BYTES + size => return Ok(self.split(size)),
+            let size = self.size()?;
+            let missing = match size {
+                Some(size) if self.buffer.len() >= SIZE_BYTES + size => return Ok((self.split(size), held)),
                 Some(size) => SIZE_BYTES + size - self.buffer.len(),
                 None => SIZE_BYTES,
             };
-            tokio::time::timeout(self.idle, self.read.readable()).await.map_err(|_| Close::Idle)??;
-            if self.buffer.capacity() == self.buffer.len() {
-                // Doubling at most: memory follows the bytes that came.
-                let room = missing.min(self.buffer.len()).max(FRAME_START_BYTES);
-                self.buffer.reserve(room);
+            if let Some(size) = size {
+                // Half a frame holds memory for so long only; a large one waits for its place before it grows.
+                let patience = FRAME_TIME + Duration::from_secs((size / FRAME_BYTES_PER_SECOND) as u64);
+                deadline.get_or_insert_with(|| Instant::now() + patience);
+                if held.is_none() && self.buffer.len() >= COUNTED_FROM_BYTES {
+                    held = Some(self.memory.hold(size).await);
+                }
             }
-            match self.read.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Err(Close::Io(io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+            // Doubling at most: memory follows the bytes that came.
+            let room = missing.min(self.buffer.len()).max(FRAME_START_BYTES);
+            let left =
+                deadline.map_or(self.idle, |at| self.idle.min(at.saturating_duration_since(Instant::now())));
+            let filled = tokio::time::timeout(left, self.read.fill(&mut self.buffer, room)).await;
+            if filled.map_err(|_| Close::Idle)?? == 0 {
+                return Err(Close::Io(io::ErrorKind::UnexpectedEof.into()));
             }
         }
     }
@@ -225,12 +298,13 @@ impl Arrived {
 
 async fn write_replies(
     mut queue: mpsc::Receiver<(Arrived, Reply)>,
-    mut write: OwnedWriteHalf,
+    mut write: WriteSide,
     broker: Arc<Broker>,
+    idle: Duration,
 ) -> Result<(), Close> {
     while let Some((arrived, reply)) = queue.recv().await {
-        let chunks = match reply {
-            Reply::Now(chunks) => chunks,
+        let answer = match reply {
+            Reply::Now(chunks) => Answer { chunks, held: None },
             Reply::Silent => {
                 broker.metrics.answered(arrived.key, arrived.at.elapsed());
                 continue;
@@ -239,20 +313,23 @@ async fn write_replies(
                 later.await.ok_or_else(|| Close::Refused("the request failed".to_owned()))?
             }
         };
-        write_chunks(&mut write, chunks).await?;
+        write_chunks(&mut write, answer.chunks, idle).await?;
+        drop(answer.held);
         broker.metrics.answered(arrived.key, arrived.at.elapsed());
     }
+    write.close().await;
     Ok(())
 }
 
-/// Writes all chunks, several a system call.
-async fn write_chunks(write: &mut OwnedWriteHalf, chunks: Vec<Bytes>) -> io::Result<()> {
+/// Writes all chunks, several a system call. A client that takes none for as long as an idle one may live is closed.
+async fn write_chunks(write: &mut WriteSide, chunks: Vec<Bytes>, idle: Duration) -> Result<(), Close> {
     let mut chunks = std::collections::VecDeque::from(chunks);
     while !chunks.is_empty() {
         let slices: Vec<_> = chunks.iter().map(|chunk| io::IoSlice::new(chunk)).collect();
-        let mut written = write.write_vectored(&slices).await?;
+        let written = tokio::time::timeout(idle, write.write(&slices)).await;
+        let mut written = written.map_err(|_| Close::Idle)??;
         if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+            return Err(Close::Io(io::ErrorKind::WriteZero.into()));
         }
         while let Some(first) = chunks.front_mut() {
             if first.len() > written {
@@ -263,5 +340,6 @@ async fn write_chunks(write: &mut OwnedWriteHalf, chunks: Vec<Bytes>) -> io::Res
             chunks.pop_front();
         }
     }
+    tokio::time::timeout(idle, write.flush()).await.map_err(|_| Close::Idle)??;
     Ok(())
 }

@@ -15,6 +15,8 @@ mod catalog;
 mod config;
 mod door;
 mod groups;
+mod listeners;
+mod memory;
 mod metrics;
 mod names;
 mod otlp;
@@ -22,6 +24,7 @@ mod partition;
 mod resources;
 mod root;
 mod service;
+mod stream;
 mod telemetry;
 mod upkeep;
 

@@ -334,7 +334,7 @@ fn state(text: &mut Text, broker: &Broker) {
     text.gauge(&format!("{controller}preferredreplicaimbalancecount"), 0);
     text.gauge("kafka_server_kafkaserver_brokerstate", RUNNING);
     let connections = "kafka_server_socketservermetrics_connection_count";
-    text.gauge(connections, broker.connections.load(Ordering::Relaxed));
+    text.gauge(connections, broker.connections.count());
 }
 
 fn logs(text: &mut Text, broker: &Broker) {

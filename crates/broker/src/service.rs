@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, watch};
 use crate::api::Broker;
 use crate::catalog::{Catalog, LastStop};
 use crate::config::Server;
+use crate::listeners::{self, Listener};
 use crate::resources::Resources;
 use crate::root::Root;
 use crate::{Error, Options, door, names, upkeep};
@@ -116,11 +117,14 @@ impl Service {
     /// Wrong options, a directory in use or of another owner, an address in use, a disk or store that fails.
     pub async fn start(options: Options, store: Arc<dyn Store>, tasks: &Tasks) -> Result<Handle, Error> {
         let opened = Opened::open(&options)?;
-        let listeners = bind(&options.listen).await?;
-        let addrs = listeners.iter().map(|(_, addr)| *addr).collect::<Vec<_>>();
+        let mut server = Server::new(options.properties.clone()).map_err(Error::Config)?;
+        let mut listeners = listeners::of(&options, &server)?;
+        let bound = bind(&mut listeners).await?;
+        let addrs = bound.iter().map(|(_, addr)| *addr).collect::<Vec<_>>();
         let cluster_id = cluster_id(&options, &opened, &*store).await?;
         opened.claim(&options, &cluster_id)?;
-        let server = Arc::new(server(&options, &addrs)?);
+        tell_server(&mut server, &options, &listeners);
+        let server = Arc::new(server);
         let flusher = Flusher::start("kafka-flush").map_err(Error::io("flusher thread"))?;
         let Opened { lock, last, .. } = opened;
         let root = Root::new(
@@ -143,6 +147,7 @@ impl Service {
             catalog.clone(),
             server,
             resources.clone(),
+            listeners,
             store,
             connections.clone(),
         );
@@ -156,7 +161,7 @@ impl Service {
             resuming.groups.resume(&resuming).await;
             Ok::<_, Error>(())
         });
-        for (index, (listener, _)) in listeners.into_iter().enumerate() {
+        for (index, (listener, _)) in bound.into_iter().enumerate() {
             let accept = door::accept(listener, index, broker.clone(), connections.clone());
             connections.spawn(TaskKind::Critical, "kafka-accept", accept);
         }
@@ -239,26 +244,30 @@ async fn cluster_id(options: &Options, opened: &Opened, store: &dyn Store) -> Re
     }
 }
 
-fn server(options: &Options, addrs: &[SocketAddr]) -> Result<Server, Error> {
-    let mut server = Server::new(options.properties.clone()).map_err(Error::Config)?;
-    let listeners: Vec<_> = addrs.iter().map(|addr| format!("PLAINTEXT://{addr}")).collect();
-    server.set("listeners", listeners.join(","));
+/// What is known once listeners are bound.
+fn tell_server(server: &mut Server, options: &Options, listeners: &[Listener]) {
+    let text = |listener: &Listener| {
+        let (host, port) = &listener.bind;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        format!("{}://{host}:{port}", listener.name)
+    };
+    server.set("listeners", listeners.iter().map(text).collect::<Vec<_>>().join(","));
     server.set("log.dirs", options.dir.display().to_string());
     for name in ["broker.id", "node.id"] {
         server.set(name, options.broker_id.to_string());
     }
-    Ok(server)
 }
 
-async fn bind(listen: &[SocketAddr]) -> Result<Vec<(TcpListener, SocketAddr)>, Error> {
-    if listen.is_empty() {
-        return Err(Error::Config("no address to listen on".into()));
+/// Binds every listener, and notes the ports that were picked.
+async fn bind(listeners: &mut [Listener]) -> Result<Vec<(TcpListener, SocketAddr)>, Error> {
+    let mut bound = Vec::new();
+    for listener in listeners {
+        let at = (&*listener.bind.0, listener.bind.1);
+        let shown = format!("{}:{}", at.0, at.1);
+        let socket = TcpListener::bind(at).await.map_err(Error::io(&shown))?;
+        let addr = socket.local_addr().map_err(Error::io(&shown))?;
+        listener.bind.1 = addr.port();
+        bound.push((socket, addr));
     }
-    let mut listeners = Vec::new();
-    for addr in listen {
-        let listener = TcpListener::bind(addr).await.map_err(Error::io(addr))?;
-        let bound = listener.local_addr().map_err(Error::io(addr))?;
-        listeners.push((listener, bound));
-    }
-    Ok(listeners)
+    Ok(bound)
 }

@@ -16,11 +16,14 @@ use tokio::time::Instant;
 
 use super::fetch_sessions::{FINAL_EPOCH, Key, NO_SESSION, TopicKey, Wanted};
 use super::{Broker, Connection, check_epoch, chunks};
-use crate::door::Reply;
+use crate::door::{Answer, Reply};
+use crate::memory::Held;
 use crate::partition::Partition;
 
 /// The longest a fetch waits, whatever the client asks: longer than any client's own request timeout.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+/// What an answer may have however full the memory is: a batch of the usual largest size.
+const ANSWER_BYTES_MIN: usize = 1 << 20;
 /// First version that names topics by their ids.
 const IDS_FROM: i16 = 13;
 /// First version with sessions.
@@ -44,27 +47,36 @@ struct Plan {
 struct Pass {
     answers: Vec<PartitionData>,
     bytes: usize,
-    /// Bytes of all logs when they were read.
-    log_bytes: u64,
+    /// Where all logs were when they were read.
+    mark: Mark,
     /// Something must be told at once.
     urgent: bool,
+}
+
+/// How far all logs of a request are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    /// Sum of the offsets up to which consumers see.
+    visible: i64,
+    /// Sum of the logs' bytes.
+    bytes: u64,
+    /// Some of those bytes are not visible yet, so that their growth tells nothing.
+    loose: bool,
 }
 
 /// Answers when enough bytes are there, or something is wrong, or the time is over.
 pub(crate) fn handle(c: &Connection, head: RequestHead, request: FetchRequest) -> Reply {
     let c = c.clone();
     Reply::Later(Box::pin(async move {
-        let response = fetch(&c, request, head.version).await;
-        chunks(&head, &response)
+        let (response, held) = fetch(&c, request, head.version).await;
+        Some(Answer { held, ..chunks(&head, &response)? })
     }))
 }
 
-async fn fetch(c: &Connection, mut request: FetchRequest, version: i16) -> FetchResponse {
+async fn fetch(c: &Connection, mut request: FetchRequest, version: i16) -> (FetchResponse, Option<Held>) {
     let broker = &c.broker;
-    let refuse = |code: ErrorCode| FetchResponse {
-        error_code: code.code(),
-        session_id: NO_SESSION,
-        ..Default::default()
+    let refuse = |code: ErrorCode| {
+        (FetchResponse { error_code: code.code(), session_id: NO_SESSION, ..Default::default() }, None)
     };
     let by_id = version >= IDS_FROM;
     let asked = match version {
@@ -78,7 +90,7 @@ async fn fetch(c: &Connection, mut request: FetchRequest, version: i16) -> Fetch
     };
     let follower = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
     let mut plan = plan(broker, wanted, &request, follower);
-    let answers = wait_and_read(c, &plan, request.max_wait_ms).await;
+    let (answers, held) = wait_and_read(c, &plan, request.max_wait_ms).await;
     count(broker, &plan, &answers);
     for (wanted, found) in plan.wanted.iter_mut().zip(&plan.found) {
         if let Ok(partition) = found {
@@ -87,7 +99,8 @@ async fn fetch(c: &Connection, mut request: FetchRequest, version: i16) -> Fetch
     }
     match broker.sessions.close(context, plan.wanted, answers, broker.now_ms()) {
         Ok((session_id, told)) => {
-            FetchResponse { session_id, responses: grouped(told), ..Default::default() }
+            let response = FetchResponse { session_id, responses: grouped(told), ..Default::default() };
+            (response, Some(held))
         }
         Err(code) => refuse(code),
     }
@@ -171,37 +184,36 @@ fn gone(broker: &Broker, wanted: &Wanted) -> ErrorCode {
     }
 }
 
-/// Reads until the least number of bytes is there, an error is, or the time is over.
-async fn wait_and_read(c: &Connection, plan: &Plan, max_wait_ms: i32) -> Vec<PartitionData> {
+/// Reads until the least number of bytes is there, an error is, or the time is over. While it waits it holds nothing.
+async fn wait_and_read(c: &Connection, plan: &Plan, max_wait_ms: i32) -> (Vec<PartitionData>, Held) {
     let wait = Duration::from_millis(max_wait_ms.max(0) as u64).min(WAIT_MAX);
     let deadline = Instant::now() + wait;
     let stop = c.broker.tasks.token();
-    let more = Arc::new(Notify::new());
-    let mut registered = false;
-    let mut pass = read_all(plan);
     loop {
-        if pass.bytes >= plan.min_bytes || pass.urgent || Instant::now() >= deadline || plan.wanted.is_empty()
-        {
-            return pass.answers;
+        // Under pressure answers are smaller.
+        let most = plan.max_bytes.min((c.broker.memory.free() / 2).max(ANSWER_BYTES_MIN));
+        let mut held = c.broker.memory.hold(most).await;
+        let pass = read_all(plan, most);
+        held.keep(pass.bytes);
+        let enough = pass.bytes >= plan.min_bytes.min(most) || pass.urgent || plan.wanted.is_empty();
+        if enough || Instant::now() >= deadline || stop.is_cancelled() {
+            return (pass.answers, held);
         }
-        if !registered {
-            // Looked at once more after registering, so that nothing which came meanwhile is missed.
+        let (bytes, mark) = (pass.bytes, pass.mark);
+        drop((pass.answers, held));
+        // A fetch of several batches reads again only when there may be enough: a slow trickle costs sums, not reads.
+        while !plan.may_have(bytes, mark) {
+            let more = Arc::new(Notify::new());
             plan.partitions().for_each(|partition| partition.wait(&more));
-            registered = true;
-            pass = read_all(plan);
-            continue;
-        }
-        tokio::select! {
-            () = more.notified() => {}
-            () = tokio::time::sleep_until(deadline) => {}
-            () = stop.cancelled() => return pass.answers,
-        }
-        registered = false;
-        // Read again only when there may be enough: a slow trickle costs a sum, not a read of all that came so far.
-        let grown = plan.log_bytes().saturating_sub(pass.log_bytes) as usize;
-        let deleted = plan.partitions().any(|partition| partition.is_deleted());
-        if deleted || pass.bytes + grown >= plan.min_bytes || Instant::now() >= deadline {
-            pass = read_all(plan);
+            // Looked at once more after registering, so that nothing which came meanwhile is missed.
+            if plan.may_have(bytes, mark) {
+                break;
+            }
+            tokio::select! {
+                () = more.notified() => {}
+                () = tokio::time::sleep_until(deadline) => break,
+                () = stop.cancelled() => break,
+            }
         }
     }
 }
@@ -223,22 +235,34 @@ impl Plan {
         self.found.iter().flatten()
     }
 
-    fn log_bytes(&self) -> u64 {
-        // Only a fetch that waits for several batches needs to know.
-        if self.min_bytes <= 1 {
-            0
-        } else {
-            self.partitions().map(|partition| partition.log().log().bytes()).sum()
+    fn mark(&self) -> Mark {
+        let mut mark = Mark { visible: 0, bytes: 0, loose: false };
+        for partition in self.partitions() {
+            // Only a fetch that waits for several batches needs to know. Bytes first: what comes after is growth.
+            if self.min_bytes > 1 {
+                mark.bytes += partition.log().log().bytes();
+                mark.loose |= partition.log().log().end() > partition.high_watermark();
+            }
+            mark.visible = mark.visible.wrapping_add(partition.high_watermark().get());
         }
+        mark
+    }
+
+    /// Whether there may be as much as is waited for, when `bytes` were there at `then`.
+    fn may_have(&self, bytes: usize, then: Mark) -> bool {
+        let now = self.mark();
+        let grown = now.bytes.saturating_sub(then.bytes) as usize;
+        let enough = self.min_bytes <= 1 || then.loose || bytes + grown >= self.min_bytes;
+        let more = now.visible != then.visible && enough;
+        more || self.partitions().any(|partition| partition.is_deleted())
     }
 }
 
-fn read_all(plan: &Plan) -> Pass {
-    let log_bytes = plan.log_bytes();
-    let mut pass =
-        Pass { answers: Vec::with_capacity(plan.wanted.len()), bytes: 0, log_bytes, urgent: false };
+fn read_all(plan: &Plan, max_bytes: usize) -> Pass {
+    let answers = Vec::with_capacity(plan.wanted.len());
+    let mut pass = Pass { answers, bytes: 0, mark: plan.mark(), urgent: false };
     for (wanted, found) in plan.wanted.iter().zip(&plan.found) {
-        let budget = plan.max_bytes.saturating_sub(pass.bytes);
+        let budget = max_bytes.saturating_sub(pass.bytes);
         let data = read(wanted, found, plan.read_committed, budget, pass.bytes == 0);
         pass.bytes += data.records.as_ref().map_or(0, Bytes::len);
         pass.urgent |= data.error_code != 0 || data.diverging_epoch.end_offset >= 0;

@@ -16,7 +16,6 @@ mod topics;
 mod versions;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use base::task::Tasks;
 use bytes::Bytes;
@@ -29,8 +28,10 @@ use store_api::Store;
 use crate::Options;
 use crate::catalog::{Catalog, Topic};
 use crate::config::Server;
-use crate::door::{Close, Peer, Reply};
+use crate::door::{Answer, Close, Peer, Reply, Seats};
 use crate::groups::Groups;
+use crate::listeners::Listener;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::resources::Resources;
@@ -49,12 +50,14 @@ pub(crate) struct Broker {
     pub cluster_id: String,
     pub broker_id: i32,
     /// Connections open now.
-    pub connections: Arc<AtomicUsize>,
+    pub connections: Arc<Seats>,
+    /// Bounds the bytes that requests and answers hold.
+    pub memory: Memory,
+    pub listeners: Vec<Listener>,
     /// Ends when the broker stops serving.
     pub tasks: Tasks,
     pub groups: Groups,
     pub metrics: Metrics,
-    advertised: Vec<Option<(String, u16)>>,
     producer_ids: ProducerIds,
     pub sessions: fetch_sessions::Sessions,
     pub resources: Arc<Resources>,
@@ -68,11 +71,16 @@ impl Broker {
         catalog: Arc<Catalog>,
         server: Arc<Server>,
         resources: Arc<Resources>,
+        listeners: Vec<Listener>,
         store: Arc<dyn Store>,
         tasks: Tasks,
     ) -> Arc<Self> {
         Arc::new(Self {
             groups: Groups::new(&server),
+            memory: Memory::new(
+                server.number("queued.max.request.bytes"),
+                server.number("socket.request.max.bytes"),
+            ),
             sessions: fetch_sessions::Sessions::new(
                 server.number("max.incremental.fetch.session.cache.slots") as usize,
                 SESSION_EVICTION_MS,
@@ -84,7 +92,7 @@ impl Broker {
             connections: Arc::default(),
             metrics: Metrics::new(),
             tasks,
-            advertised: options.advertised.clone(),
+            listeners,
             producer_ids: ProducerIds::new(store),
             resources,
             telemetry: Telemetry::default(),
@@ -123,12 +131,12 @@ impl Connection {
 
     /// The name of the listener it came in by.
     pub(crate) fn listener_name(&self) -> String {
-        "PLAINTEXT".to_owned()
+        self.broker.listeners[self.peer.listener].name.clone()
     }
 
     /// Where this client reaches the broker: what is advertised for the listener, else the address it dialled.
     pub(crate) fn endpoint(&self) -> (String, i32) {
-        match self.broker.advertised.get(self.peer.listener).cloned().flatten() {
+        match self.broker.listeners[self.peer.listener].advertised.clone() {
             Some((host, port)) => (host, i32::from(port)),
             None => (self.peer.local.ip().to_canonical().to_string(), i32::from(self.peer.local.port())),
         }
@@ -335,9 +343,11 @@ fn now<M: Message>(head: &RequestHead, message: &M) -> Result<Reply, Close> {
 }
 
 /// An answer's frame, for futures that have nobody to tell why it cannot be written.
-fn chunks<M: Message>(head: &RequestHead, message: &M) -> Option<Vec<Bytes>> {
+fn chunks<M: Message>(head: &RequestHead, message: &M) -> Option<Answer> {
     let written = frame::response(head.correlation_id, head.version, message);
-    written.inspect_err(|error| tracing::error!(%error, message = M::NAME, "unwritable reply")).ok()
+    let written =
+        written.inspect_err(|error| tracing::error!(%error, message = M::NAME, "unwritable reply")).ok()?;
+    Some(Answer { chunks: written, held: None })
 }
 
 /// The partition, or the code that says why not.

@@ -137,7 +137,9 @@ impl Server {
     /// Checks names and values of what is given at start.
     pub(crate) fn new(statics: Values) -> Result<Self, String> {
         for (name, value) in &statics {
-            let def = find(Scope::Broker, name);
+            // `listener.name.<listener>.<key>` is the key for one listener.
+            let own = name.strip_prefix("listener.name.").and_then(|rest| rest.split_once('.'));
+            let def = find(Scope::Broker, own.map_or(name, |(_, key)| key));
             def.ok_or_else(|| format!("unknown broker configuration {name}"))?.check(value)?;
             if let Some(topic) = topic_of_synonym(name) {
                 check_limited(topic, value)?;

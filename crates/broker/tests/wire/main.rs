@@ -8,5 +8,6 @@ mod common;
 mod admin;
 mod configs;
 mod fetching;
+mod network;
 mod producing;
 mod telemetry;
