@@ -73,7 +73,16 @@ pub(crate) fn log_dirs(c: &Connection, request: DescribeLogDirsRequest) -> Descr
             topics.push(DescribeLogDirsTopic { name: topic.name.to_string(), partitions });
         }
     }
-    let log_dir = c.broker.catalog.root.dir.display().to_string();
-    let result = DescribeLogDirsResult { log_dir, topics, ..Default::default() };
+    let dir = &c.broker.catalog.root.dir;
+    let (total_bytes, usable_bytes) = space(dir);
+    let log_dir = dir.display().to_string();
+    let result = DescribeLogDirsResult { log_dir, topics, total_bytes, usable_bytes, ..Default::default() };
     DescribeLogDirsResponse { results: vec![result], ..Default::default() }
+}
+
+/// Bytes of the file system under `dir`, in all and to be had; -1 where it does not say.
+fn space(dir: &std::path::Path) -> (i64, i64) {
+    let Ok(found) = nix::sys::statvfs::statvfs(dir) else { return (-1, -1) };
+    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(found.fragment_size())).unwrap_or(i64::MAX);
+    (bytes(found.blocks()), bytes(found.blocks_available()))
 }
