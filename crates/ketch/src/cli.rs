@@ -19,6 +19,9 @@ Examples:
   ketch up --demo                                  the same, with the orders application on top
   ketch image import busybox.tar                   make an image available to pods
   kubectl --kubeconfig /var/lib/ketch/kubeconfig get nodes
+  ketch topic create orders --partitions 3         make a topic
+  seq 10 | ketch produce orders                    send ten records
+  ketch consume orders -o beginning --exit         print them
   kcat -b 127.0.0.1:9092 -L
   ketch down                                       stop the containers and remove all traces but the data";
 
@@ -30,6 +33,14 @@ pub enum Command {
     Down(DownArgs),
     /// Import and list images
     Image(ImageArgs),
+    /// Make, list, describe, alter and delete topics
+    Topic(crate::kafka::TopicArgs),
+    /// Send records to a topic
+    Produce(crate::kafka::ProduceArgs),
+    /// Print the records of a topic
+    Consume(crate::kafka::ConsumeArgs),
+    /// List, describe and delete consumer groups
+    Group(crate::kafka::GroupArgs),
     /// Say what runs in a data directory
     Status(DataDir),
     /// Print a completion script

@@ -5,6 +5,7 @@
 //!   └──▶ cli ──▶ config (flags > environment > file > defaults)
 //!          ├─ up     store ─▶ broker ─▶ apiserver ─▶ control, kubelet, network
 //!          ├─ down   removes what a data directory runs
+//!          ├─ topic, produce, consume, group  over the Kafka protocol
 //!          └─ image, status
 //! ```
 
@@ -15,6 +16,7 @@ mod demo;
 mod down;
 mod files;
 mod image;
+mod kafka;
 mod node;
 mod offsets;
 mod status;
@@ -45,6 +47,10 @@ fn run(cli: cli::Cli) -> anyhow::Result<()> {
         cli::Command::Up(args) => up::run(config::Config::load(&args)?),
         cli::Command::Down(args) => down::run(&args),
         cli::Command::Image(args) => image::run(&args),
+        cli::Command::Topic(args) => kafka::run(kafka::topic(args)),
+        cli::Command::Produce(args) => kafka::run(kafka::produce(args)),
+        cli::Command::Consume(args) => kafka::run(kafka::consume(args)),
+        cli::Command::Group(args) => kafka::run(kafka::group(args)),
         cli::Command::Status(args) => status::run(&args),
         cli::Command::Completions { shell } => {
             cli::completions(shell);
