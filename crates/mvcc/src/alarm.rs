@@ -91,6 +91,7 @@ impl Refusals {
     }
 
     pub(crate) fn check(self, entry: &Entry) -> Result<(), Error> {
+        let entry = if let Entry::As { entry, .. } = entry { entry } else { entry };
         if self.corrupt && !matches!(entry, Entry::Alarm { .. } | Entry::Auth(_)) {
             return Err(Error::Corrupt("an alarm says so".to_owned()));
         }

@@ -1,5 +1,8 @@
 //! The store as one caller sees it.
 
+use std::future::Future;
+
+use base::task::TaskKind;
 use mvcc::auth::{self, Caller};
 use mvcc::{Entry, Reply};
 use store_api::{
@@ -22,6 +25,14 @@ impl Acting {
     #[must_use]
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Runs `work` for as long as the member runs: what must still be done for a caller who is gone.
+    pub(crate) fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.handle.inner.tasks.spawn(TaskKind::Connection, name, async move {
+            work.await;
+            Ok::<_, std::convert::Infallible>(())
+        });
     }
 
     /// None while nobody is asked who it is: reads need no check then.

@@ -126,6 +126,7 @@ impl Handle {
 
     /// The auth revision at which the password was right.
     async fn check_password(&self, name: &str, password: &str) -> Outcome<u64> {
+        self.read_barrier().await?;
         let (user, status) = {
             let view = self.inner.reads.db.view()?;
             (auth::user(&view, name)?, auth::status(&view)?)
@@ -197,7 +198,8 @@ impl Acting {
     ///
     /// # Errors
     /// `Auth` for whoever is not the root.
-    pub fn auth_status(&self) -> Outcome<Status> {
+    pub async fn auth_status(&self) -> Outcome<Status> {
+        self.handle.read_barrier().await?;
         let view = self.handle.inner.reads.db.view()?;
         auth::permit_admin(&view, &self.caller)?;
         Ok(auth::status(&view)?)
@@ -207,7 +209,8 @@ impl Acting {
     ///
     /// # Errors
     /// `Auth` when there is none, or the caller may not know.
-    pub fn auth_user(&self, name: &str) -> Outcome<User> {
+    pub async fn auth_user(&self, name: &str) -> Outcome<User> {
+        self.handle.read_barrier().await?;
         let view = self.handle.inner.reads.db.view()?;
         auth::permit_lookup_user(&view, &self.caller, name)?;
         Ok(auth::user(&view, name)?.ok_or(AuthError::UserNotFound)?)
@@ -217,7 +220,8 @@ impl Acting {
     ///
     /// # Errors
     /// `Auth` when there is none, or the caller may not know.
-    pub fn auth_role(&self, name: &str) -> Outcome<Role> {
+    pub async fn auth_role(&self, name: &str) -> Outcome<Role> {
+        self.handle.read_barrier().await?;
         let view = self.handle.inner.reads.db.view()?;
         auth::permit_lookup_role(&view, &self.caller, name)?;
         Ok(auth::role(&view, name)?.ok_or(AuthError::RoleNotFound)?)
@@ -227,7 +231,8 @@ impl Acting {
     ///
     /// # Errors
     /// `Auth` for whoever is not the root.
-    pub fn auth_users(&self) -> Outcome<Vec<User>> {
+    pub async fn auth_users(&self) -> Outcome<Vec<User>> {
+        self.handle.read_barrier().await?;
         let view = self.handle.inner.reads.db.view()?;
         auth::permit_admin(&view, &self.caller)?;
         Ok(auth::users(&view)?)
@@ -237,7 +242,8 @@ impl Acting {
     ///
     /// # Errors
     /// `Auth` for whoever is not the root.
-    pub fn auth_roles(&self) -> Outcome<Vec<Role>> {
+    pub async fn auth_roles(&self) -> Outcome<Vec<Role>> {
+        self.handle.read_barrier().await?;
         let view = self.handle.inner.reads.db.view()?;
         auth::permit_admin(&view, &self.caller)?;
         Ok(auth::roles(&view)?)

@@ -57,6 +57,7 @@ impl Cluster {
 #[tonic::async_trait]
 impl cluster_server::Cluster for Cluster {
     async fn member_add(&self, request: Request<pb::MemberAddRequest>) -> Outcome<pb::MemberAddResponse> {
+        self.0.require_admin(&request).await?;
         let pb::MemberAddRequest { peer_ur_ls, is_learner } = request.into_inner();
         let id = self.0.store.add_member(peer_ur_ls, is_learner).await.map_err(refused)?;
         // What is listed must have the member in it, also on a follower.
@@ -70,6 +71,7 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Outcome<pb::MemberRemoveResponse> {
+        self.0.require_admin(&request).await?;
         self.0.store.remove_member(request.into_inner().id).await.map_err(refused)?;
         let (header, members) = (Some(self.0.header(None)), self.members());
         Ok(Response::new(pb::MemberRemoveResponse { header, members }))
@@ -79,6 +81,7 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<pb::MemberUpdateRequest>,
     ) -> Outcome<pb::MemberUpdateResponse> {
+        self.0.require_admin(&request).await?;
         let pb::MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
         self.0.store.update_member(id, peer_ur_ls).await.map_err(refused)?;
         self.0.store.read_barrier().await.map_err(|e| error::status(&e))?;
@@ -98,6 +101,7 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Outcome<pb::MemberPromoteResponse> {
+        self.0.require_admin(&request).await?;
         self.0.store.promote_member(request.into_inner().id).await.map_err(refused)?;
         self.0.store.read_barrier().await.map_err(|e| error::status(&e))?;
         let (header, members) = (Some(self.0.header(None)), self.members());

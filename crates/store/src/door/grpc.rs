@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -13,7 +14,8 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 
-use super::MESSAGE_BYTES_MAX;
+use super::metrics::Metrics;
+use super::{Door, MESSAGE_BYTES_MAX};
 
 /// What a service answers in.
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -41,12 +43,17 @@ where
 }
 
 /// The services by name.
-#[derive(Default)]
 pub(crate) struct Services {
+    door: Arc<Door>,
     routes: HashMap<&'static str, Box<dyn Route>>,
 }
 
 impl Services {
+    /// None yet.
+    pub(crate) fn new(door: &Arc<Door>) -> Self {
+        Self { door: door.clone(), routes: HashMap::new() }
+    }
+
     /// With this service too.
     pub(crate) fn add<S>(mut self, service: S) -> Self
     where
@@ -61,17 +68,18 @@ impl Services {
     /// Serves one request of a connection, whatever it is.
     pub(crate) async fn serve(&self, request: Request<Body>) -> Response<Body> {
         if !is_grpc(&request) {
-            return not_found();
+            return super::http::serve(self, &self.door, request).await;
         }
         if request.method() != Method::POST {
             let text = format!("invalid gRPC request method {:?}\n", request.method().as_str());
             return plain(StatusCode::METHOD_NOT_ALLOWED, text);
         }
-        self.call(request.map(|body| Body::new(Limited::new(body)))).await
+        let metrics = self.door.metrics.clone();
+        self.call(request.map(|body| Body::new(Limited::new(body, metrics)))).await
     }
 
     /// Serves a gRPC request.
-    async fn call(&self, request: Request<Body>) -> Response<Body> {
+    pub(super) async fn call(&self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         let Some((service, method)) = path.strip_prefix('/').unwrap_or(path).rsplit_once('/') else {
             return unimplemented(format!("malformed method name: {path:?}"));
@@ -85,12 +93,13 @@ impl Services {
         }
         // A service answers a method it does not have without a text, which tells it from one that refuses.
         let names = format!("unknown method {method} for service {service}");
+        let path = path.to_owned();
         let response = route.call(request).await;
         let headers = response.headers();
         let code = headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()));
         match code {
             Some(Code::Unimplemented) if !headers.contains_key(Status::GRPC_MESSAGE) => unimplemented(names),
-            _ => response,
+            _ => self.door.metrics.follow(&path, response),
         }
     }
 }
@@ -111,11 +120,11 @@ fn unimplemented(text: String) -> Response<Body> {
     Status::unimplemented(text).into_http()
 }
 
-fn not_found() -> Response<Body> {
+pub(super) fn not_found() -> Response<Body> {
     plain(StatusCode::NOT_FOUND, "404 page not found\n".to_owned())
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Body> {
+pub(super) fn plain(status: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(Body::new(http_body_util::Full::new(Bytes::from(text))));
     *response.status_mut() = status;
     let value = header::HeaderValue::from_static("text/plain; charset=utf-8");
@@ -129,6 +138,7 @@ const HEAD_BYTES: usize = 5;
 /// A request's body that fails, before it is read, at a message larger than the limit.
 struct Limited {
     body: Body,
+    metrics: Arc<Metrics>,
     head: [u8; HEAD_BYTES],
     head_len: usize,
     /// Bytes of the message under way that are still to come.
@@ -136,8 +146,8 @@ struct Limited {
 }
 
 impl Limited {
-    fn new(body: Body) -> Self {
-        Self { body, head: [0; HEAD_BYTES], head_len: 0, left: 0 }
+    fn new(body: Body, metrics: Arc<Metrics>) -> Self {
+        Self { body, metrics, head: [0; HEAD_BYTES], head_len: 0, left: 0 }
     }
 
     /// Follows the messages through `data`.
@@ -177,9 +187,11 @@ impl http_body::Body for Limited {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
-            && let Err(status) = self.follow(data)
         {
-            return Poll::Ready(Some(Err(status)));
+            self.metrics.received(data.len());
+            if let Err(status) = self.follow(data) {
+                return Poll::Ready(Some(Err(status)));
+            }
         }
         Poll::Ready(frame)
     }
@@ -202,7 +214,7 @@ mod tests {
         let head = |length: u32| [&[0][..], &length.to_be_bytes()].concat();
         let bytes = [head(3), b"abc".to_vec(), head(0), head(MESSAGE_BYTES_MAX as u32 + 1)].concat();
         for cut in 1..bytes.len() {
-            let mut limited = Limited::new(Body::empty());
+            let mut limited = Limited::new(Body::empty(), Arc::default());
             let results: Vec<_> = bytes.chunks(cut).map(|chunk| limited.follow(chunk)).collect();
             let (last, before) = results.split_last().unwrap();
             assert!(before.iter().all(Result::is_ok));

@@ -24,7 +24,7 @@ const PIECE_BYTES: usize = 32 * 1024;
 /// Messages of a snapshot that may wait for a slow receiver.
 const PIECES: usize = 4;
 /// Version of a cluster of 3.6, and the one it may be downgraded to in etcd.
-const CLUSTER_VERSION: &str = "3.6";
+pub(crate) const CLUSTER_VERSION: &str = "3.6";
 const OLDER_VERSION: (u64, u64) = (3, 5);
 
 /// The service.
@@ -53,6 +53,10 @@ fn shown(alarm: Alarm) -> String {
 #[tonic::async_trait]
 impl maintenance_server::Maintenance for Maintenance {
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Outcome<pb::AlarmResponse> {
+        match AlarmAction::try_from(request.get_ref().action) {
+            Ok(AlarmAction::Get) => self.0.acting(&request).await?.require_user().map_err(refused)?,
+            _ => self.0.require_admin(&request).await?,
+        }
         let request = request.into_inner();
         // A number that is no kind is as good as NONE: nothing is raised, nothing is ended.
         let kind = u8::try_from(request.alarm).ok().and_then(AlarmKind::of);
@@ -76,7 +80,8 @@ impl maintenance_server::Maintenance for Maintenance {
         Ok(Response::new(pb::AlarmResponse { header: Some(self.0.header(None)), alarms }))
     }
 
-    async fn status(&self, _request: Request<pb::StatusRequest>) -> Outcome<pb::StatusResponse> {
+    async fn status(&self, request: Request<pb::StatusRequest>) -> Outcome<pb::StatusResponse> {
+        self.0.acting(&request).await?.require_user().map_err(refused)?;
         let status = self.0.store.status().map_err(refused)?;
         let alarms = self.0.store.alarms().map_err(refused)?;
         let mut errors = Vec::new();
@@ -103,18 +108,21 @@ impl maintenance_server::Maintenance for Maintenance {
         }))
     }
 
-    async fn defragment(&self, _request: Request<pb::DefragmentRequest>) -> Outcome<pb::DefragmentResponse> {
+    async fn defragment(&self, request: Request<pb::DefragmentRequest>) -> Outcome<pb::DefragmentResponse> {
+        self.0.require_admin(&request).await?;
         self.0.store.defragment().await.map_err(refused)?;
         Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
-    async fn hash(&self, _request: Request<pb::HashRequest>) -> Outcome<pb::HashResponse> {
+    async fn hash(&self, request: Request<pb::HashRequest>) -> Outcome<pb::HashResponse> {
+        self.0.require_admin(&request).await?;
         let found = self.0.store.history_hash(Revision(0)).await.map_err(refused)?;
         let header = Some(self.0.header(Some(found.current)));
         Ok(Response::new(pb::HashResponse { header, hash: found.folded() }))
     }
 
     async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Outcome<pb::HashKvResponse> {
+        self.0.require_admin(&request).await?;
         let at = Revision(request.into_inner().revision);
         let found = self.0.store.history_hash(at).await.map_err(refused)?;
         Ok(Response::new(pb::HashKvResponse {
@@ -128,7 +136,8 @@ impl maintenance_server::Maintenance for Maintenance {
 
     type SnapshotStream = ReceiverStream<Piece>;
 
-    async fn snapshot(&self, _request: Request<pb::SnapshotRequest>) -> Outcome<Self::SnapshotStream> {
+    async fn snapshot(&self, request: Request<pb::SnapshotRequest>) -> Outcome<Self::SnapshotStream> {
+        self.0.require_admin(&request).await?;
         let snapshot = self.0.store.snapshot().await.map_err(refused)?;
         let (pieces, stream) = mpsc::channel(PIECES);
         tokio::task::spawn_blocking(move || {
@@ -142,6 +151,7 @@ impl maintenance_server::Maintenance for Maintenance {
     }
 
     async fn move_leader(&self, request: Request<pb::MoveLeaderRequest>) -> Outcome<pb::MoveLeaderResponse> {
+        self.0.require_admin(&request).await?;
         let target = request.into_inner().target_id;
         let header = self.0.store.header();
         if self.0.store.status().map_err(refused)?.leader != Some(header.member_id) {
@@ -155,6 +165,7 @@ impl maintenance_server::Maintenance for Maintenance {
     }
 
     async fn downgrade(&self, request: Request<pb::DowngradeRequest>) -> Outcome<pb::DowngradeResponse> {
+        self.0.require_admin(&request).await?;
         let request = request.into_inner();
         let action = DowngradeAction::try_from(request.action);
         let action = action.map_err(|_| error::text("etcdserver: unknown method"))?;

@@ -8,13 +8,20 @@
 //! ```
 //! A service is a small struct over `Arc<Door>`; [`services`] lists them all.
 
+mod auth;
 pub(crate) mod cluster;
 mod convert;
+mod election;
 mod error;
+mod gateway;
 mod grpc;
 mod health;
+mod http;
 mod kv;
+mod lock;
 mod maintenance;
+mod metrics;
+mod queue;
 mod server;
 
 use std::net::SocketAddr;
@@ -22,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::task::{TaskKind, Tasks};
-use etcd_wire::etcdserverpb as pb;
+use etcd_wire::{etcdserverpb as pb, v3electionpb, v3lockpb};
 use store_api::Revision;
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +106,6 @@ impl Handle {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Peer {
     /// The common name of the client certificate that TLS verified.
-    #[allow(dead_code, reason = "read by authentication")]
     pub common_name: Option<Arc<str>>,
 }
 
@@ -112,6 +118,7 @@ pub(crate) struct Door {
     pub progress_every: Duration,
     /// Cancelled when the door closes: streams end.
     pub token: CancellationToken,
+    pub metrics: Arc<metrics::Metrics>,
 }
 
 impl Door {
@@ -121,7 +128,18 @@ impl Door {
             true => addrs.iter().map(|address| format!("{scheme}://{address}")).collect(),
             false => options.advertise.clone(),
         };
-        Self { store, advertise, progress_every: options.progress_every, token: tasks.token() }
+        Self {
+            store,
+            advertise,
+            progress_every: options.progress_every,
+            token: tasks.token(),
+            metrics: Arc::default(),
+        }
+    }
+
+    /// The compacted revision.
+    pub(crate) fn compacted(&self) -> Result<Revision, store_api::Error> {
+        Ok(mvcc::read::compacted(&self.store.inner.reads.db.view()?)?)
     }
 
     /// The head of an answer; at the store's revision now unless one is given.
@@ -138,9 +156,12 @@ impl Door {
 
 /// Everything that is served.
 fn services(door: &Arc<Door>) -> grpc::Services {
-    grpc::Services::default()
+    grpc::Services::new(door)
         .add(pb::kv_server::KvServer::new(kv::Kv(door.clone())))
         .add(pb::cluster_server::ClusterServer::new(cluster::Cluster(door.clone())))
         .add(pb::maintenance_server::MaintenanceServer::new(maintenance::Maintenance(door.clone())))
+        .add(pb::auth_server::AuthServer::new(auth::Auth(door.clone())))
+        .add(v3lockpb::lock_server::LockServer::new(lock::Lock(door.clone())))
+        .add(v3electionpb::election_server::ElectionServer::new(election::Election(door.clone())))
         .add(health::HealthServer(door.clone()))
 }

@@ -24,9 +24,22 @@ impl Served {
     }
 
     pub async fn with(change: impl FnOnce(&mut store::door::Options)) -> Self {
+        Self::with_both(|_| (), change).await
+    }
+
+    pub async fn with_store(change: impl FnOnce(&mut store::Options)) -> Self {
+        Self::with_both(change, |_| ()).await
+    }
+
+    async fn with_both(
+        change_store: impl FnOnce(&mut store::Options),
+        change: impl FnOnce(&mut store::door::Options),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tasks = Tasks::new();
-        let store = store::Service::start(store::Options::new(dir.path()), &tasks).unwrap();
+        let mut store_options = store::Options::new(dir.path());
+        change_store(&mut store_options);
+        let store = store::Service::start(store_options, &tasks).unwrap();
         let mut options = store::door::Options::new(vec![SocketAddr::from(([127, 0, 0, 1], 0))], None);
         change(&mut options);
         let door = store::door::Service::start(options, store.clone(), &tasks).await.unwrap();

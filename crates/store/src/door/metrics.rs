@@ -1,0 +1,340 @@
+//! `/metrics` in Prometheus' text form, under etcd's names.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http::header::{self, HeaderValue};
+use http_body::Frame;
+use http_body_util::Full;
+use parking_lot::{Mutex, RwLock};
+use store_api::Store as _;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::Door;
+use super::maintenance::{CLUSTER_VERSION, ETCD_VERSION};
+
+/// A number that rises.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Codes of gRPC there are.
+const CODES: usize = 17;
+
+/// What is counted of one method.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    started: Counter,
+    handled: [Counter; CODES],
+}
+
+/// What the door counts.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    received_bytes: Counter,
+    sent_bytes: Counter,
+    pub health_success: Counter,
+    pub health_failures: Counter,
+    /// By path. Only methods that are served get in, so the number is bounded.
+    calls: RwLock<BTreeMap<String, Arc<Calls>>>,
+    /// Probe and check: the last result, and how often each.
+    checks: Mutex<BTreeMap<(&'static str, &'static str), (bool, u64, u64)>>,
+}
+
+impl Metrics {
+    /// The counts of a method.
+    fn calls(&self, path: &str) -> Arc<Calls> {
+        if let Some(calls) = self.calls.read().get(path) {
+            return calls.clone();
+        }
+        self.calls.write().entry(path.to_owned()).or_default().clone()
+    }
+
+    /// Bytes of a client's message came.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.received_bytes.add(bytes as u64);
+    }
+
+    /// A call was answered by a method that there is: counts it, its answer and its end.
+    pub(super) fn follow(self: &Arc<Self>, path: &str, response: Response<Body>) -> Response<Body> {
+        let calls = self.calls(path);
+        calls.started.add(1);
+        if let Some(code) = response.headers().get(Status::GRPC_STATUS) {
+            count(&calls, Code::from_bytes(code.as_bytes()));
+            return response;
+        }
+        let metrics = self.clone();
+        response.map(|body| Body::new(Followed { body, metrics, calls, ended: false }))
+    }
+
+    /// A probe looked at something.
+    pub(crate) fn checked(&self, probe: &'static str, check: &'static str, well: bool) {
+        let mut checks = self.checks.lock();
+        let (last, good, bad) = checks.entry((probe, check)).or_default();
+        *last = well;
+        *if well { good } else { bad } += 1;
+    }
+}
+
+fn count(calls: &Calls, code: Code) {
+    if let Some(counter) = usize::try_from(i32::from(code)).ok().and_then(|code| calls.handled.get(code)) {
+        counter.add(1);
+    }
+}
+
+/// An answer that is counted on its way.
+struct Followed {
+    body: Body,
+    metrics: Arc<Metrics>,
+    calls: Arc<Calls>,
+    ended: bool,
+}
+
+impl http_body::Body for Followed {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            if let Some(data) = frame.data_ref() {
+                self.metrics.sent_bytes.add(data.len() as u64);
+            }
+            let code = frame.trailers_ref().and_then(|trailers| trailers.get(Status::GRPC_STATUS));
+            if let Some(code) = code {
+                self.ended = true;
+                count(&self.calls, Code::from_bytes(code.as_bytes()));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        if !self.ended {
+            count(&self.calls, Code::Cancelled);
+        }
+    }
+}
+
+/// A page under construction.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = match labels.is_empty() {
+            true => writeln!(self.0, "{name} {value}"),
+            false => writeln!(self.0, "{name}{{{labels}}} {value}"),
+        };
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.head(name, "gauge", help);
+        self.sample(name, "", value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.head(name, "counter", help);
+        self.sample(name, "", value);
+    }
+}
+
+/// The page.
+pub(super) fn page(door: &Door) -> Response<Body> {
+    let mut page = Page::default();
+    server(&mut page, door);
+    store(&mut page, door);
+    calls(&mut page, &door.metrics);
+    process(&mut page);
+    let mut response = Response::new(Body::new(Full::new(Bytes::from(page.0))));
+    let content = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, content);
+    response
+}
+
+fn server(page: &mut Page, door: &Door) {
+    let header = door.store.header();
+    let leader = *door.store.leader_changes().borrow();
+    page.gauge(
+        "etcd_server_has_leader",
+        "1 while this member knows a leader, else 0.",
+        u8::from(leader.is_some()),
+    );
+    let leads = u8::from(leader == Some(header.member_id));
+    page.gauge("etcd_server_is_leader", "1 while this member leads, else 0.", leads);
+    if let Ok(status) = door.store.status() {
+        page.gauge(
+            "etcd_server_is_learner",
+            "1 while this member only learns, else 0.",
+            u8::from(status.is_learner),
+        );
+        page.gauge("etcd_server_proposals_committed_total", "The last entry committed.", status.raft_index);
+        page.gauge(
+            "etcd_server_proposals_applied_total",
+            "The last entry applied.",
+            status.raft_applied_index,
+        );
+        page.gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes of the state's file.", status.db_size_bytes);
+    }
+    page.head("etcd_server_version", "gauge", "The version of the API in the label, with value 1.");
+    page.sample("etcd_server_version", &format!("server_version=\"{ETCD_VERSION}\""), 1);
+    page.head("etcd_cluster_version", "gauge", "The version all members speak in the label, with value 1.");
+    page.sample("etcd_cluster_version", &format!("cluster_version=\"{CLUSTER_VERSION}\""), 1);
+    page.head("etcd_server_id", "gauge", "The member's id in the label, with value 1.");
+    page.sample("etcd_server_id", &format!("server_id=\"{:x}\"", header.member_id), 1);
+    page.counter("etcd_server_health_success", "Health checks passed.", door.metrics.health_success.get());
+    page.counter("etcd_server_health_failures", "Health checks failed.", door.metrics.health_failures.get());
+    checks(page, &door.metrics);
+}
+
+fn checks(page: &mut Page, metrics: &Metrics) {
+    let checks = metrics.checks.lock();
+    if checks.is_empty() {
+        return;
+    }
+    page.head("etcd_server_healthcheck", "gauge", "The last result of each check, 1 when it passed.");
+    for ((probe, check), (last, ..)) in checks.iter() {
+        let labels = format!("name=\"{check}\",type=\"{probe}\"");
+        page.sample("etcd_server_healthcheck", &labels, u8::from(*last));
+    }
+    page.head("etcd_server_healthchecks_total", "counter", "Checks made, by their results.");
+    for ((probe, check), (_, good, bad)) in checks.iter() {
+        for (count, status) in [(good, "success"), (bad, "error")] {
+            if *count > 0 {
+                let labels = format!("name=\"{check}\",status=\"{status}\",type=\"{probe}\"");
+                page.sample("etcd_server_healthchecks_total", &labels, count);
+            }
+        }
+    }
+}
+
+fn store(page: &mut Page, door: &Door) {
+    let revision = door.store.revision();
+    page.gauge("etcd_debugging_mvcc_current_revision", "The store's revision.", revision);
+    if let Ok(compacted) = door.compacted() {
+        page.gauge("etcd_debugging_mvcc_compact_revision", "History below it is forgotten.", compacted);
+    }
+    let auth = door.store.auth_status().revision;
+    page.gauge("etcd_debugging_auth_revision", "How often users and roles have changed.", auth);
+}
+
+fn calls(page: &mut Page, metrics: &Metrics) {
+    let (received, sent) =
+        ("etcd_network_client_grpc_received_bytes_total", "etcd_network_client_grpc_sent_bytes_total");
+    page.counter(received, "Bytes of messages received from clients.", metrics.received_bytes.get());
+    page.counter(sent, "Bytes of messages sent to clients.", metrics.sent_bytes.get());
+    let calls = metrics.calls.read();
+    let labels = |path: &str| {
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
+        let kind = kind(service, method);
+        format!("grpc_method=\"{method}\",grpc_service=\"{service}\",grpc_type=\"{kind}\"")
+    };
+    page.head("grpc_server_started_total", "counter", "Calls begun, by method.");
+    for (path, calls) in calls.iter() {
+        page.sample("grpc_server_started_total", &labels(path), calls.started.get());
+    }
+    page.head("grpc_server_handled_total", "counter", "Calls ended, by method and code.");
+    for (path, calls) in calls.iter() {
+        for (code, counter) in (0..).zip(&calls.handled).filter(|(_, counter)| counter.get() > 0) {
+            let labels = format!("grpc_code=\"{}\",{}", code_name(Code::from_i32(code)), labels(path));
+            page.sample("grpc_server_handled_total", &labels, counter.get());
+        }
+    }
+}
+
+/// The kind of a method as Go's interceptor names it.
+fn kind(service: &str, method: &str) -> &'static str {
+    match (service.rsplit('.').next(), method) {
+        (_, "Watch") if service.starts_with("etcdserverpb") => "bidi_stream",
+        (_, "LeaseKeepAlive" | "ServerReflectionInfo") => "bidi_stream",
+        (_, "Snapshot" | "Observe") | (Some("Health"), "Watch") => "server_stream",
+        _ => "unary",
+    }
+}
+
+/// A code as Go prints it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+/// What the kernel says of the process.
+fn process(page: &mut Page) {
+    if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
+        let open = entries.count();
+        page.gauge("process_open_fds", "Descriptors open.", open);
+        page.gauge("os_fd_used", "Descriptors open.", open);
+    }
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    if let Some(soft) = files.and_then(|line| line.split_whitespace().next()) {
+        page.gauge("process_max_fds", "Descriptors that may be open.", soft);
+        page.gauge("os_fd_limit", "Descriptors that may be open.", soft);
+    }
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
+    // The name in brackets may hold spaces; what follows is fields from the third on.
+    let fields: Vec<u64> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(|field| field.parse().unwrap_or_default())
+        .collect();
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or_default();
+    // USER_HZ is 100 on every architecture of Linux that matters here.
+    let seconds = (field(14) + field(15)) as f64 / 100.0;
+    page.counter("process_cpu_seconds_total", "Seconds of processor time used.", seconds);
+    page.gauge("process_virtual_memory_bytes", "Bytes of address space.", field(23));
+    page.gauge("process_resident_memory_bytes", "Bytes of memory in use.", field(24) * 4096);
+}
