@@ -183,6 +183,5 @@ fn described(
         is_internal: topic.is_internal(),
         partitions: partitions.collect(),
         topic_authorized_operations: TOPIC_OPERATIONS,
-        ..Default::default()
     }
 }

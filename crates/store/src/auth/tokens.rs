@@ -45,7 +45,7 @@ pub(crate) struct Simple {
 /// Hands out tokens and knows them again.
 pub(crate) enum Provider {
     Simple(Simple),
-    Jwt { key: jwt::Key, ttl: Duration, clock: SharedClock },
+    Jwt { key: Box<jwt::Key>, ttl: Duration, clock: SharedClock },
 }
 
 impl Provider {
@@ -76,7 +76,7 @@ impl Provider {
         let method = settings.get("sign-method").copied().unwrap_or_default();
         let key = jwt::Key::new(method, private.as_deref(), public.as_deref());
         let key = key.map_err(|error| crate::Error::Auth(format!("auth: {error}")))?;
-        Ok(Self::Jwt { key, ttl, clock })
+        Ok(Self::Jwt { key: Box::new(key), ttl, clock })
     }
 
     /// What a new token begins with; nothing for a signed one.

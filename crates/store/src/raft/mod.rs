@@ -79,10 +79,14 @@ pub struct ClusterOptions {
     pub single_threaded: bool,
 }
 
+/// Makes a transport for a member: its cluster id, its id, its door.
+pub type MakeTransport =
+    Box<dyn FnOnce(u64, u64, Arc<dyn transport::Handler>) -> Arc<dyn transport::Transport> + Send>;
+
 /// What connects members.
 pub enum NetworkOptions {
     /// A bound peer port; without TLS in tests on loopback only.
     Listen { listener: std::net::TcpListener, tls: Option<transport::PeerTls> },
     /// A transport of the caller's own, which is handed this member's door (cluster id, member id, door).
-    Given(Box<dyn FnOnce(u64, u64, Arc<dyn transport::Handler>) -> Arc<dyn transport::Transport> + Send>),
+    Given(MakeTransport),
 }

@@ -140,7 +140,7 @@ fn simulated(seed: u64, spoil: impl Fn(usize, &mut Reply)) -> History {
     let (mut revision, mut register) = (1, None);
     let mut waiting: Vec<(OperationId, Call, Option<Reply>)> = Vec::new();
     for n in 0..400 {
-        if waiting.len() < 6 && random.next_u64() % 2 == 0 {
+        if waiting.len() < 6 && random.next_u64().is_multiple_of(2) {
             let call = match random.next_u64() % 4 {
                 0 => get(),
                 1 => Call::Delete { key: key("k") },
@@ -154,7 +154,7 @@ fn simulated(seed: u64, spoil: impl Fn(usize, &mut Reply)) -> History {
             None => *reply = Some(happen(call, &mut revision, &mut register)),
             Some(mut reply) => {
                 spoil(n as usize, &mut reply);
-                if random.next_u64() % 20 != 0 {
+                if !random.next_u64().is_multiple_of(20) {
                     recorder.reply(*id, reply);
                 }
                 waiting.remove(chosen);
