@@ -32,6 +32,11 @@ pub(crate) const TOPICS: &str = "/ketch/kafka/topics/";
 /// The most partitions of a topic; one directory and one open file each.
 pub(crate) const PARTITIONS_MAX: i32 = 10_000;
 
+/// Threads that open partitions at a start...
+const OPENERS: usize = 4;
+/// ...one for so many partitions.
+const OPEN_ALONE: usize = 16;
+
 /// A topic as the store holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TopicRecord {
@@ -97,6 +102,8 @@ pub(crate) struct LastStop {
     pub clean: bool,
     pub recovery_points: Offsets,
     pub log_starts: Offsets,
+    /// Partitions opened ahead, many at a time.
+    pub opened: HashMap<(Uuid, i32), Result<Arc<Partition>, commitlog::Error>>,
 }
 
 /// The topics.
@@ -134,16 +141,66 @@ impl Catalog {
     /// Brings the catalog to what the store holds; the revision read.
     pub(crate) async fn load(&self) -> Result<Revision, crate::Error> {
         let found = self.store.range(RangeRequest::prefix(TOPICS)).await?;
-        let mut names = std::collections::BTreeSet::new();
-        for kv in &found.kvs {
-            let Some((name, record)) = decode(&kv.key, &kv.value) else { continue };
-            names.insert(name.clone());
-            self.apply(&name, record, kv.mod_revision).map_err(crate::Error::from)?;
-        }
+        let topics: Vec<_> = found
+            .kvs
+            .iter()
+            .filter_map(|kv| decode(&kv.key, &kv.value).map(|(name, record)| (name, record, kv.mod_revision)))
+            .collect();
+        let names: std::collections::BTreeSet<_> = topics.iter().map(|(name, ..)| name.clone()).collect();
+        self.apply_all(topics)?;
         for name in self.snapshot().by_name.keys().filter(|name| !names.contains(&***name)) {
             self.apply_delete(name, found.revision);
         }
         Ok(found.revision)
+    }
+
+    /// Applies many topics as one change.
+    fn apply_all(&self, topics: Vec<(String, TopicRecord, Revision)>) -> Result<(), commitlog::Error> {
+        let mut last = self.applying.lock();
+        let mut next = (*self.snapshot()).clone();
+        last.opened = self.open_ahead(&topics, &last);
+        for (name, record, revision) in topics {
+            self.apply_to(&mut next, &mut last, &name, record, revision)?;
+        }
+        last.opened.clear();
+        self.snapshot.store(Arc::new(next));
+        self.root.cleaning.notify_one();
+        Ok(())
+    }
+
+    /// Opens the partitions of topics that are not known yet, several at a time: opening waits for the disk as much as
+    /// for the processor.
+    fn open_ahead(
+        &self,
+        topics: &[(String, TopicRecord, Revision)],
+        last: &LastStop,
+    ) -> HashMap<(Uuid, i32), Result<Arc<Partition>, commitlog::Error>> {
+        let known = self.snapshot();
+        let fresh = topics.iter().filter(|(_, record, _)| !known.by_id.contains_key(&record.id));
+        let fresh: Vec<_> = fresh
+            .map(|(name, record, _)| {
+                (Arc::<str>::from(&**name), record, self.settings(name, &record.configs))
+            })
+            .collect();
+        let jobs: Vec<_> =
+            fresh.iter().flat_map(|topic| (0..topic.1.partitions).map(move |index| (topic, index))).collect();
+        let (next, opened) = (std::sync::atomic::AtomicUsize::new(0), Mutex::new(HashMap::new()));
+        let work = || {
+            while let Some(((name, record, settings), index)) =
+                jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+            {
+                let partition = self.open_partition(name, *index, record, settings, last);
+                opened.lock().insert((record.id, *index), partition);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..OPENERS.min(jobs.len() / OPEN_ALONE) {
+                // Without a thread to spare, this one does all of it.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+        opened.into_inner()
     }
 
     /// Makes durable what recovery found, in rounds that all partitions share: only then may it be seen.
@@ -234,8 +291,24 @@ impl Catalog {
         record: TopicRecord,
         revision: Revision,
     ) -> Result<Arc<Topic>, commitlog::Error> {
-        let last = self.applying.lock();
-        let current = self.topic(name);
+        let mut last = self.applying.lock();
+        let mut next = (*self.snapshot()).clone();
+        let topic = self.apply_to(&mut next, &mut last, name, record, revision)?;
+        self.snapshot.store(Arc::new(next));
+        self.root.cleaning.notify_one();
+        Ok(topic)
+    }
+
+    /// The same into a snapshot that is not published yet.
+    fn apply_to(
+        &self,
+        next: &mut Snapshot,
+        last: &mut LastStop,
+        name: &str,
+        record: TopicRecord,
+        revision: Revision,
+    ) -> Result<Arc<Topic>, commitlog::Error> {
+        let current = next.by_name.get(name).cloned();
         if let Some(topic) = &current
             && topic.revision >= revision
         {
@@ -253,17 +326,16 @@ impl Catalog {
             partition.set_flush_ms(settings.flush_ms);
         }
         for index in partitions.len() as i32..record.partitions {
-            partitions.push(self.open_partition(&name, index, &record, &settings, &last)?);
+            let ahead = last.opened.remove(&(record.id, index));
+            let opened = ahead.unwrap_or_else(|| self.open_partition(&name, index, &record, &settings, last));
+            partitions.push(opened?);
         }
         let topic = Arc::new(Topic { name: name.clone(), record, settings, partitions, revision });
-        let mut next = (*self.snapshot()).clone();
         if let Some(old) = current {
             next.by_id.remove(&old.record.id);
         }
         next.by_id.insert(topic.record.id, topic.clone());
         next.by_name.insert(name, topic.clone());
-        self.snapshot.store(Arc::new(next));
-        self.root.cleaning.notify_one();
         Ok(topic)
     }
 

@@ -19,9 +19,11 @@ use crate::index::{Index, IndexFiles, MaxTimestamp, file_name};
 use crate::scan::{Start, scan};
 use crate::{Error, Flush, Frame, Framing, Offset, Parsed, Result};
 
+mod handles;
 mod opening;
 pub(crate) mod replace;
 
+use handles::Handle;
 use opening::{Opening, first_timestamp};
 use replace::Held;
 
@@ -114,11 +116,18 @@ struct Sealed {
 #[derive(Debug)]
 struct Active {
     base: Offset,
-    file: Arc<dyn DiskFile>,
+    file: Arc<Handle>,
     position: u64,
     index: Index,
     /// Timestamp of the first frame: what time-based rolling counts from.
     first_timestamp_ms: Option<i64>,
+}
+
+impl Active {
+    fn empty<F: Framing>(dir: &Path, base: Offset, file: Arc<dyn DiskFile>) -> Self {
+        let file = Arc::new(Handle::new(file_name(dir, base, F::EXTENSION), file));
+        Self { base, file, position: 0, index: Index::default(), first_timestamp_ms: None }
+    }
 }
 
 #[derive(Debug)]
@@ -179,12 +188,24 @@ impl<F: Framing> Log<F> {
         start: Offset,
         visit: &mut dyn FnMut(&Frame, &[u8]),
     ) -> Result<(Self, Recovery)> {
+        Self::open_listed(disk, dir, options, from, start, visit).map(|(log, recovery, _)| (log, recovery))
+    }
+
+    /// The same, with the names found in the directory.
+    pub(crate) fn open_listed(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: LogOptions,
+        from: OpenFrom,
+        start: Offset,
+        visit: &mut dyn FnMut(&Frame, &[u8]),
+    ) -> Result<(Self, Recovery, Vec<String>)> {
         if !disk.exists(dir) {
             disk.create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         }
         let mut opening = Opening::<F>::new(&*disk, dir);
         let (active, end, created) = opening.run(from, start, &mut |frame, _, bytes| visit(frame, bytes))?;
-        let (sealed, recovery) = (opening.sealed, opening.recovery);
+        let (sealed, recovery, names) = (opening.sealed, opening.recovery, opening.names);
         let end = end.max(start);
         let first = sealed.first().map_or(active.base, |s| s.base);
         let bytes = sealed.iter().map(|s| s.bytes).sum::<u64>() + active.position;
@@ -194,7 +215,8 @@ impl<F: Framing> Log<F> {
             OpenFrom::RecoveryPoint(point) | OpenFrom::Compacted(point) => point.clamp(first, end),
         };
         let unindexed = sealed.iter().any(|s| s.index.is_some());
-        let allocated = active.file.len().map_err(|e| Error::io(dir, e))?;
+        // Whatever followed the last frame was cut.
+        let allocated = active.position;
         let log = Self {
             dir: dir.to_path_buf(),
             reshaping: Mutex::new(()),
@@ -211,7 +233,7 @@ impl<F: Framing> Log<F> {
             framing: PhantomData,
             disk,
         };
-        Ok((log, recovery))
+        Ok((log, recovery, names))
     }
 
     /// The directory.
@@ -291,7 +313,8 @@ impl<F: Framing> Log<F> {
             let inner = self.inner.read();
             (inner.active.file.clone(), inner.active.position, inner.active.base)
         };
-        self.write(&mut writer, &*file, bytes, position).map_err(|e| Error::io(&self.dir, e))?;
+        let written = file.get(&*self.disk).and_then(|file| self.write(&mut writer, &*file, bytes, position));
+        written.map_err(|e| Error::io(&self.dir, e))?;
         self.stale_index.store(true, Ordering::Relaxed);
         let mut inner = self.inner.write();
         let active = &mut inner.active;
@@ -366,12 +389,12 @@ impl<F: Framing> Log<F> {
         let base = self.end();
         let file = open_segment::<F>(&*self.disk, &self.dir, base, true)?;
         file.set_len(0).map_err(|e| Error::io(&self.dir, e))?;
-        let fresh = Active { base, file, position: 0, index: Index::default(), first_timestamp_ms: None };
+        let fresh = Active::empty::<F>(&self.dir, base, file);
         let mut inner = self.inner.write();
         let old = std::mem::replace(&mut inner.active, fresh);
         if writer.allocated > old.position {
             // Only zero fill goes; when it stays, a scan stops at it just as well.
-            let _ = old.file.set_len(old.position);
+            let _ = old.file.get(&*self.disk).and_then(|file| file.set_len(old.position));
         }
         let index = Some(Arc::new(Mutex::new(old.index)));
         inner.sealed.push(Sealed { held: None, base: old.base, bytes: old.position, index });
@@ -418,13 +441,12 @@ impl<F: Framing> Log<F> {
         let inner = self.inner.read();
         let active = &inner.active;
         if offset >= active.base || inner.sealed.is_empty() {
-            return Ok(Place {
-                path: file_name(&self.dir, active.base, F::EXTENSION),
-                file: active.file.clone(),
-                position: active.index.position(active.base, offset),
-                end: active.position,
-                next_base: None,
-            });
+            let (base, end) = (active.base, active.position);
+            let (file, position) = (active.file.clone(), active.index.position(base, offset));
+            drop(inner);
+            let path = file_name(&self.dir, base, F::EXTENSION);
+            let file = file.get(&*self.disk).map_err(|e| Error::io(&path, e))?;
+            return Ok(Place { path, file, position, end, next_base: None });
         }
         let at = inner.sealed.partition_point(|s| s.base <= offset).saturating_sub(1);
         let sealed = &inner.sealed[at];
@@ -533,7 +555,8 @@ impl<F: Framing> Log<F> {
             file.sync_data().map_err(|e| Error::io(&self.dir, e))?;
             self.write_sealed_index(base, index)?;
         }
-        active.sync_data().map_err(|e| Error::io(&self.dir, e))?;
+        let synced = active.get(&*self.disk).and_then(|file| file.sync_data());
+        synced.map_err(|e| Error::io(&self.dir, e))?;
         if self.dir_dirty.swap(false, Ordering::AcqRel) {
             let synced = self.disk.sync_dir(&self.dir);
             synced
@@ -545,7 +568,7 @@ impl<F: Framing> Log<F> {
 
     /// Sealed segments that hold unflushed frames or an unwritten index, and the active file.
     #[allow(clippy::type_complexity, reason = "a pair of lists used once")]
-    fn unflushed(&self, from: Offset) -> (Vec<(Offset, Option<Arc<Mutex<Index>>>)>, Arc<dyn DiskFile>) {
+    fn unflushed(&self, from: Offset) -> (Vec<(Offset, Option<Arc<Mutex<Index>>>)>, Arc<Handle>) {
         let inner = self.inner.read();
         let ends = inner.sealed.iter().skip(1).map(|s| s.base).chain([inner.active.base]);
         let dirty = inner.sealed.iter().zip(ends).filter(|(s, end)| s.index.is_some() || *end > from);
@@ -596,6 +619,7 @@ impl<F: Framing> Log<F> {
             let inner = self.inner.read();
             (inner.active.file.clone(), inner.active.position)
         };
+        let Ok(file) = file.get(&*self.disk) else { return };
         if let Some(fd) = file.fd() {
             use std::os::fd::AsRawFd as _;
             // SAFETY: the descriptor is open for the call, which touches no memory of ours. A failure is left to the
@@ -663,7 +687,7 @@ impl<F: Framing> Log<F> {
         inner.sealed.retain(|s| s.base < base);
         inner.active = Active {
             base,
-            file,
+            file: Arc::new(Handle::new(self.path(base), file)),
             position: cut.position,
             index: cut.index,
             first_timestamp_ms: cut.first_timestamp_ms,
@@ -772,8 +796,7 @@ impl<F: Framing> Log<F> {
         writer.allocated = 0;
         let mut inner = self.inner.write();
         inner.sealed.clear();
-        inner.active =
-            Active { base: start, file, position: 0, index: Index::default(), first_timestamp_ms: None };
+        inner.active = Active::empty::<F>(&self.dir, start, file);
         self.bytes.store(0, Ordering::Relaxed);
         for position in [&self.start, &self.end, &self.flushed] {
             position.store(start.get(), Ordering::Release);
@@ -791,9 +814,12 @@ impl<F: Framing> Log<F> {
         let mut inner = self.inner.write();
         let active = &mut inner.active;
         if writer.allocated > active.position {
-            active.file.set_len(active.position).map_err(|e| Error::io(&self.dir, e))?;
+            let cut = active.file.get(&*self.disk).and_then(|file| {
+                file.set_len(active.position)?;
+                file.sync_data()
+            });
+            cut.map_err(|e| Error::io(&self.dir, e))?;
             writer.allocated = active.position;
-            active.file.sync_data().map_err(|e| Error::io(&self.dir, e))?;
         }
         if F::INDEXED && active.position > 0 && self.stale_index.swap(false, Ordering::Relaxed) {
             let base = active.base;

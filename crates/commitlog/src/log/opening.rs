@@ -48,9 +48,7 @@ impl<'a, F: Framing> Opening<'a, F> {
         let bases = self.bases()?;
         let Some((&last, _)) = bases.split_last() else {
             let file = open_segment::<F>(self.disk, self.dir, start, true)?;
-            let active =
-                Active { base: start, file, position: 0, index: Index::default(), first_timestamp_ms: None };
-            return Ok((active, start, true));
+            return Ok((Active::empty::<F>(self.dir, start, file), start, true));
         };
         for (n, &base) in bases.iter().enumerate() {
             let end = bases.get(n + 1).copied();
@@ -162,6 +160,7 @@ impl<'a, F: Framing> Opening<'a, F> {
         }
         let first_timestamp_ms = first_timestamp::<F>(&*file, scanned.end);
         let end = scanned.next.unwrap_or(base);
+        let file = Arc::new(Handle::new(path, file));
         let active = Active { base, file, position: scanned.end, index: scanned.index, first_timestamp_ms };
         Ok((active, end, scanned.torn))
     }

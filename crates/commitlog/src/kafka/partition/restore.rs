@@ -17,8 +17,8 @@ impl PartitionLog {
     ) -> Result<(Self, Recovery)> {
         let known = disk.exists(dir);
         let layout = options.layout();
-        let (log, recovery) =
-            Log::<KafkaBatch>::open(disk.clone(), dir, layout, from, start, &mut |_, _| {})?;
+        let (log, recovery, names) =
+            Log::<KafkaBatch>::open_listed(disk.clone(), dir, layout, from, start, &mut |_, _| {})?;
         let epochs = if known { LeaderEpochs::open(&*disk, dir) } else { LeaderEpochs::default_in(dir) };
         let state = State {
             options,
@@ -43,19 +43,20 @@ impl PartitionLog {
             checkpointing: Mutex::new(Offset(-1)),
         };
         if known {
-            partition.restore(from != OpenFrom::Clean)?;
+            partition.restore(from != OpenFrom::Clean, &names)?;
         }
         Ok((partition, recovery))
     }
 
     /// Brings producers, transactions and epochs up to what the log holds.
-    fn restore(&self, unclean: bool) -> Result<()> {
+    fn restore(&self, unclean: bool, names: &[String]) -> Result<()> {
         let io = |e| Error::io(self.log.dir(), e);
         let mut state = self.state.lock();
-        state.aborted = AbortedTxns::open(self.log.dir(), self.stems(aborted::TXN_INDEX)?);
+        state.aborted = AbortedTxns::open(self.log.dir(), stems(names, aborted::TXN_INDEX));
         // Above the recovery point snapshots and transaction indexes may tell of batches that were lost.
         let trusted = if unclean { self.recovery_point() } else { self.log.end() };
-        let (mut at, end) = (self.restore_snapshot(&mut state, trusted)?, self.log.end());
+        let (mut at, end) =
+            (self.restore_snapshot(&mut state, trusted, stems(names, SNAPSHOT))?, self.log.end());
         let mut last = self.checkpointing.lock();
         *last = state.last_snapshot;
         drop(last);
@@ -81,11 +82,11 @@ impl PartitionLog {
     }
 
     /// Loads the newest whole snapshot not above `trusted` and removes those beyond; the offset to replay from.
-    fn restore_snapshot(&self, state: &mut State, trusted: Offset) -> Result<Offset> {
+    fn restore_snapshot(&self, state: &mut State, trusted: Offset, all: Vec<Offset>) -> Result<Offset> {
         let start = self.log.start();
         state.producers = Producers::default();
         state.last_snapshot = Offset(-1);
-        for offset in self.snapshots()?.into_iter().rev() {
+        for offset in all.into_iter().rev() {
             let path = self.snapshot_path(offset);
             let content = self.disk.read(&path).ok().filter(|_| offset <= trusted);
             if let Some(producers) = content.and_then(|bytes| Producers::from_snapshot(&bytes)) {
@@ -100,14 +101,11 @@ impl PartitionLog {
 
     /// Offsets of the snapshots, ascending.
     pub(super) fn snapshots(&self) -> Result<Vec<Offset>> {
-        self.stems(SNAPSHOT)
+        Ok(stems(&self.names()?, SNAPSHOT))
     }
 
-    /// Offsets in the names of the files with this extension.
-    fn stems(&self, extension: &str) -> Result<Vec<Offset>> {
-        let names = self.disk.list(self.log.dir()).map_err(|e| Error::io(self.log.dir(), e))?;
-        let stems = names.iter().filter_map(|n| n.strip_suffix(extension)?.strip_suffix('.'));
-        Ok(stems.filter_map(|s| s.parse().ok()).map(Offset).collect())
+    fn names(&self) -> Result<Vec<String>> {
+        self.disk.list(self.log.dir()).map_err(|e| Error::io(self.log.dir(), e))
     }
 
     pub(super) fn snapshot_path(&self, offset: Offset) -> PathBuf {
@@ -217,6 +215,12 @@ impl PartitionLog {
         self.recovery_point.fetch_min(self.log.end().get(), Ordering::AcqRel);
         self.saved_point.fetch_min(self.log.end().get(), Ordering::AcqRel);
         drop(state);
-        self.restore(false)
+        self.restore(false, &self.names()?)
     }
+}
+
+/// Offsets in the names of the files with this extension.
+fn stems(names: &[String], extension: &str) -> Vec<Offset> {
+    let stems = names.iter().filter_map(|n| n.strip_suffix(extension)?.strip_suffix('.'));
+    stems.filter_map(|s| s.parse().ok()).map(Offset).collect()
 }
