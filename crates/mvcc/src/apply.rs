@@ -421,7 +421,7 @@ fn compact(state: &mut impl State, revision: Revision, now: Revision) -> Result<
     if revision > now {
         return Err(Error::FutureRevision { current: now }.into());
     }
-    let compact_revision = read::compacted(state)?;
+    let compact_revision = read::last_compaction(state)?;
     if revision <= compact_revision {
         return Err(Error::Compacted { compact_revision }.into());
     }

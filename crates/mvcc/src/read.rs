@@ -30,6 +30,11 @@ pub fn compacted(state: &impl Reader) -> Result<Revision, StateError> {
     Ok(Revision(number(state, layout::META_COMPACTED)?.unwrap_or(0)))
 }
 
+/// The last compaction that was asked for, as etcd counts: -1 when none was. (One at 0 removes nothing, but is one.)
+pub(crate) fn last_compaction(state: &impl Reader) -> Result<Revision, StateError> {
+    Ok(Revision(number(state, layout::META_COMPACTED)?.unwrap_or(-1)))
+}
+
 /// What compactions have cleaned up to; 0 when nothing was.
 ///
 /// # Errors
@@ -100,16 +105,18 @@ fn scan_range(state: &impl Reader, request: &RangeRequest, now: Revision) -> Res
     Ok(answer.response)
 }
 
+/// Whether a revision that was asked for can be read. 0 is now. A number below zero is below every revision in a
+/// transaction (etcd checks its reads before they run), and now in a plain read, which never comes here with one.
 pub(crate) fn check_revision(
     state: &impl Reader,
     at: Option<Revision>,
     now: Revision,
 ) -> Result<(), Failure> {
-    let Some(at) = at.filter(|r| r.get() > 0) else { return Ok(()) };
+    let Some(at) = at.filter(|r| r.get() != 0) else { return Ok(()) };
     if at > now {
         return Err(Error::FutureRevision { current: now }.into());
     }
-    let compact_revision = compacted(state)?;
+    let compact_revision = last_compaction(state)?;
     if at < compact_revision { Err(Error::Compacted { compact_revision }.into()) } else { Ok(()) }
 }
 
@@ -234,7 +241,10 @@ fn read_branch(
     let mut response = TxnResponse { revision: now, succeeded, responses: Vec::new() };
     for op in if succeeded { &txn.success } else { &txn.failure } {
         response.responses.push(match op {
-            Op::Range(request) => OpResponse::Range(range_at(state, request, now)?),
+            Op::Range(request) => {
+                check_revision(state, request.revision, now)?;
+                OpResponse::Range(range_at(state, request, now)?)
+            }
             Op::Txn(inner) => OpResponse::Txn(read_branch(state, inner, now, path)?),
             Op::Put { .. } | Op::Update { .. } | Op::DeleteRange { .. } => {
                 return Err(Error::Invalid("the transaction writes".to_owned()).into());

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use mvcc::{Entry, MemState, Reply, StateError, apply, dump, hash, read, sweep};
+use mvcc::{Entry, MemState, Reader, Reply, State, StateError, apply, dump, hash, layout, read, sweep};
 use proptest::prelude::*;
 use store_api::{
     Compare, Error, Event, EventKind, KeyRange, KeyValue, LeaseId, Op, RangeRequest, Revision, Txn,
@@ -244,6 +244,11 @@ fn dumped_and_loaded(state: &MemState) -> MemState {
     .unwrap();
     below.sort();
     let mut loaded = MemState::default();
+    // A compaction at 0 removes nothing and is forgotten by a restore.
+    if read::compacted(state).unwrap().get() == 0 {
+        let stays = state.get(layout::META_COMPACTED).unwrap();
+        stays.map(|zero| loaded.put(layout::META_COMPACTED, &[&zero]).unwrap());
+    }
     let mut load = dump::Load::new(read::compacted(state).unwrap());
     for (id, ttl_s) in read::leases(state).unwrap() {
         load.lease(&mut loaded, id, ttl_s).unwrap();
@@ -271,7 +276,7 @@ proptest! {
     #[test]
     fn the_brain_is_the_model(program in proptest::collection::vec(steps(), 1..40)) {
         let mut state = MemState::default();
-        let mut model = Model { states: vec![Keys::new()], events: vec![], leases: vec![], compacted: 0 };
+        let mut model = Model { states: vec![Keys::new()], events: vec![], leases: vec![], compacted: -1 };
         for step in &program {
             both(step, &mut state, &mut model);
         }

@@ -157,7 +157,21 @@ impl Handle {
     async fn change_members(&self, change: Change) -> Result<u64, PeerError> {
         match &self.inner.member {
             Some(member) => member.ask_change(change).await,
-            None => Err(ClusterError::Alone.into()),
+            None => Err(self.refused_alone(&change).into()),
+        }
+    }
+
+    /// Why a member that runs alone refuses: as a cluster of one would, or else because it cannot have others.
+    fn refused_alone(&self, change: &Change) -> ClusterError {
+        let own = self.inner.identity.member_id;
+        match change {
+            Change::Add { node, .. } => {
+                raft::cluster::check_urls(&node.peer_urls).err().unwrap_or(ClusterError::Alone)
+            }
+            Change::Remove { id } | Change::Promote { id } | Change::Update { id, .. } if *id != own => {
+                ClusterError::MemberNotFound
+            }
+            _ => ClusterError::Alone,
         }
     }
 

@@ -32,6 +32,11 @@ pub(crate) fn refused(failure: PeerError) -> Status {
 }
 
 impl Cluster {
+    /// etcd leaves the revision out of the Cluster service's answers.
+    fn header(&self) -> pb::ResponseHeader {
+        pb::ResponseHeader { revision: 0, ..self.0.header(None) }
+    }
+
     fn members(&self) -> Vec<pb::Member> {
         let mine = self.0.store.header().member_id;
         let shown = |member: MemberInfo| self.shown(member, mine);
@@ -64,7 +69,7 @@ impl cluster_server::Cluster for Cluster {
         self.0.store.read_barrier().await.map_err(|e| error::status(&e))?;
         let members = self.members();
         let member = members.iter().find(|member| member.id == id).cloned();
-        Ok(Response::new(pb::MemberAddResponse { header: Some(self.0.header(None)), member, members }))
+        Ok(Response::new(pb::MemberAddResponse { header: Some(self.header()), member, members }))
     }
 
     async fn member_remove(
@@ -73,7 +78,7 @@ impl cluster_server::Cluster for Cluster {
     ) -> Outcome<pb::MemberRemoveResponse> {
         self.0.require_admin(&request).await?;
         self.0.store.remove_member(request.into_inner().id).await.map_err(refused)?;
-        let (header, members) = (Some(self.0.header(None)), self.members());
+        let (header, members) = (Some(self.header()), self.members());
         Ok(Response::new(pb::MemberRemoveResponse { header, members }))
     }
 
@@ -85,7 +90,7 @@ impl cluster_server::Cluster for Cluster {
         let pb::MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
         self.0.store.update_member(id, peer_ur_ls).await.map_err(refused)?;
         self.0.store.read_barrier().await.map_err(|e| error::status(&e))?;
-        let (header, members) = (Some(self.0.header(None)), self.members());
+        let (header, members) = (Some(self.header()), self.members());
         Ok(Response::new(pb::MemberUpdateResponse { header, members }))
     }
 
@@ -93,7 +98,7 @@ impl cluster_server::Cluster for Cluster {
         if request.into_inner().linearizable {
             self.0.store.read_barrier().await.map_err(|e| error::status(&e))?;
         }
-        let (header, members) = (Some(self.0.header(None)), self.members());
+        let (header, members) = (Some(self.header()), self.members());
         Ok(Response::new(pb::MemberListResponse { header, members }))
     }
 
@@ -104,7 +109,7 @@ impl cluster_server::Cluster for Cluster {
         self.0.require_admin(&request).await?;
         self.0.store.promote_member(request.into_inner().id).await.map_err(refused)?;
         self.0.store.read_barrier().await.map_err(|e| error::status(&e))?;
-        let (header, members) = (Some(self.0.header(None)), self.members());
+        let (header, members) = (Some(self.header()), self.members());
         Ok(Response::new(pb::MemberPromoteResponse { header, members }))
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn range(request: pb::RangeRequest) -> Result<RangeRequest> {
         range: key_range(request.key, request.range_end),
         // A negative limit is none.
         limit: usize::try_from(request.limit).unwrap_or(0),
-        revision: Some(Revision(request.revision)).filter(|revision| revision.get() > 0),
+        revision: Some(Revision(request.revision)).filter(|revision| revision.get() != 0),
         keys_only: request.keys_only,
         count_only: request.count_only,
         serializable: request.serializable,

@@ -47,7 +47,11 @@ fn shown(alarm: Alarm) -> String {
         AlarmKind::NoSpace => "NOSPACE",
         AlarmKind::Corrupt => "CORRUPT",
     };
-    format!("memberID:{} alarm:{kind} ", alarm.member)
+    // Fields that are zero are not printed.
+    match alarm.member {
+        0 => format!("alarm:{kind} "),
+        member => format!("memberID:{member} alarm:{kind} "),
+    }
 }
 
 #[tonic::async_trait]
@@ -130,7 +134,8 @@ impl maintenance_server::Maintenance for Maintenance {
             hash: found.folded(),
             // etcd says -1 while nothing was compacted.
             compact_revision: if found.compacted.get() == 0 { -1 } else { found.compacted.get() },
-            hash_revision: found.revision.get(),
+            // A number below zero is now, and comes back.
+            hash_revision: if at.get() < 0 { at.get() } else { found.revision.get() },
         }))
     }
 

@@ -235,7 +235,7 @@ impl Member {
     }
 }
 
-fn check_urls(urls: &[String]) -> Result<(), ClusterError> {
+pub(crate) fn check_urls(urls: &[String]) -> Result<(), ClusterError> {
     let sound = !urls.is_empty() && urls.iter().all(|url| host_and_port(url).is_some());
     if sound { Ok(()) } else { Err(ClusterError::BadUrls) }
 }
