@@ -41,7 +41,7 @@ pub struct KeyValue {
 }
 
 /// Which keys: one key, or a half-open range.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyRange {
     One(Bytes),
     /// `start <= key < end`; an empty `end` means no upper bound (etcd's `\0`).

@@ -269,6 +269,19 @@ impl Handle {
         self.inner.leader.subscribe()
     }
 
+    /// Time left of a lease; None when there is no such lease.
+    pub(crate) fn lease_left(&self, id: LeaseId) -> Option<Duration> {
+        self.inner.leases.left(id, self.inner.clock.monotonic())
+    }
+
+    /// All leases, those that end first first.
+    pub(crate) fn lease_list(&self) -> Result<Vec<LeaseId>, Error> {
+        let leases = read::leases(&self.inner.reads.db.view()?)?;
+        let mut leases: Vec<_> = leases.into_iter().map(|(id, _)| (self.lease_left(id), id)).collect();
+        leases.sort_unstable();
+        Ok(leases.into_iter().map(|(_, id)| id).collect())
+    }
+
     /// Whether what a compaction at `revision` made unreachable has been removed.
     ///
     /// # Errors

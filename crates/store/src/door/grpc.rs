@@ -91,6 +91,11 @@ impl Services {
             let text = format!("grpc: Decompressor is not installed for grpc-encoding {encoding:?}");
             return unimplemented(text);
         }
+        if super::needs_leader(request.headers())
+            && let Err(status) = self.door.check_leader()
+        {
+            return status.into_http();
+        }
         // A service answers a method it does not have without a text, which tells it from one that refuses.
         let names = format!("unknown method {method} for service {service}");
         let path = path.to_owned();

@@ -22,6 +22,7 @@ mod lock;
 mod maintenance;
 mod metrics;
 mod queue;
+mod lease;
 mod server;
 
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use base::task::{TaskKind, Tasks};
 use etcd_wire::{etcdserverpb as pb, v3electionpb, v3lockpb};
 use store_api::Revision;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use crate::Error;
 
@@ -39,6 +41,10 @@ use crate::Error;
 pub(crate) const MESSAGE_BYTES_MAX: usize = store_api::MAX_REQUEST_BYTES + 512 * 1024;
 /// etcd's `--experimental-watch-progress-notify-interval` default.
 const PROGRESS_EVERY: Duration = Duration::from_secs(600);
+
+const NO_LEADER: &str = "etcdserver: no leader";
+/// Streams that need a leader are ended when there is none for so long: three of etcd's default election timeouts.
+const LEADERLESS_FOR: Duration = Duration::from_secs(3);
 
 /// How the door is set up.
 #[derive(Clone)]
@@ -109,6 +115,11 @@ pub(crate) struct Peer {
     pub common_name: Option<Arc<str>>,
 }
 
+/// Whether a call says that it wants to fail while there is no leader.
+pub(crate) fn needs_leader(headers: &http::HeaderMap) -> bool {
+    headers.get("hasleader").is_some_and(|value| value.as_bytes() == b"true")
+}
+
 /// What every service stands on.
 pub(crate) struct Door {
     pub store: crate::Handle,
@@ -142,6 +153,25 @@ impl Door {
         Ok(mvcc::read::compacted(&self.store.inner.reads.db.view()?)?)
     }
 
+    /// The refusal of a call that needs a leader while there is none.
+    pub(crate) fn check_leader(&self) -> Result<(), Status> {
+        let known = self.store.leader_changes().borrow().is_some();
+        if known { Ok(()) } else { Err(error::text(NO_LEADER)) }
+    }
+
+    /// Ends when there has been no leader for a while, with the refusal for who needs one.
+    pub(crate) async fn leader_lost(&self) -> Status {
+        let mut leader = self.store.leader_changes();
+        // An error means that the member is gone, and the leader with it.
+        while leader.wait_for(Option::is_none).await.is_ok() {
+            let back = tokio::time::timeout(LEADERLESS_FOR, leader.wait_for(Option::is_some)).await;
+            if !matches!(back, Ok(Ok(_))) {
+                break;
+            }
+        }
+        error::text(NO_LEADER)
+    }
+
     /// The head of an answer; at the store's revision now unless one is given.
     pub(crate) fn header(&self, revision: Option<Revision>) -> pb::ResponseHeader {
         let header = self.store.header();
@@ -163,5 +193,6 @@ fn services(door: &Arc<Door>) -> grpc::Services {
         .add(pb::auth_server::AuthServer::new(auth::Auth(door.clone())))
         .add(v3lockpb::lock_server::LockServer::new(lock::Lock(door.clone())))
         .add(v3electionpb::election_server::ElectionServer::new(election::Election(door.clone())))
+        .add(pb::lease_server::LeaseServer::new(lease::Lease(door.clone())))
         .add(health::HealthServer(door.clone()))
 }
