@@ -13,6 +13,8 @@ use crate::{Failure, Reader, StateError, arrange, check, layout};
 
 /// Events a history read looks at before it returns, so that a watch of a rare key does not hold a view for long.
 const HISTORY_SCAN_MAX: usize = 10_000;
+/// Bytes of values that a history read gathers before it returns (one revision may hold more).
+const HISTORY_BYTES_MAX: usize = 1 << 20;
 
 /// The store's revision; 1 for a state nothing was written to.
 ///
@@ -278,18 +280,22 @@ pub fn history(
         return Err(Error::Compacted { compact_revision }.into());
     }
     let mut found = History { events: Vec::new(), next: revision(state)?.next().max(from) };
-    let (mut last, mut seen) = (Revision(0), 0);
+    let (mut last, mut seen, mut bytes) = (Revision(0), 0, 0);
     let bounds = (&layout::history(from, 0)[..], &[layout::HISTORY + 1][..]);
     try_scan(state, bounds, false, |raw, record| {
         let revision = layout::parse_history(raw)?;
-        if revision != last && (found.events.len() >= max || seen >= HISTORY_SCAN_MAX) {
+        if revision != last
+            && (found.events.len() >= max || seen >= HISTORY_SCAN_MAX || bytes >= HISTORY_BYTES_MAX)
+        {
             found.next = revision;
             return Ok(ControlFlow::Break(()));
         }
         (last, seen) = (revision, seen + 1);
         let (put, key) = layout::parse_event(record)?;
         if range.contains(key) {
-            found.events.push(event(state, revision, put, key)?);
+            let event = event(state, revision, put, key)?;
+            bytes += event.kv.value.len() + event.prev_kv.as_ref().map_or(0, |kv| kv.value.len());
+            found.events.push(event);
         }
         Ok(ControlFlow::Continue(()))
     })?;

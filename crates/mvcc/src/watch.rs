@@ -1,23 +1,29 @@
 //! Watches: who is up to date is told at once, who is not catches up from history.
 //!
 //! ```text
-//!  apply ──publish──▶ Hub: watchers in step ──try_send──▶ the watch's channel ──▶ client
-//!                       │ full: falls out of step               ▲
-//!                       ▼                                       │ send (waits for room)
-//!              follow (one future a watch) ──history reads──────┘
+//!  apply ──publish──▶ Hub: groups by range ──offer──▶ a listener: one watch's channel, or a whole stream's queue
+//!                       │ no room: falls out of step             ▲
+//!                       ▼                                        │ (waits for room)
+//!              follow (one future a watch) ──history reads───────┘
 //!                       └── next > hub's revision: back in step, under the hub's lock, so nothing falls between
 //! ```
 //! Nothing is dropped: a slow watch costs reads, not memory, and ends only when its place in history is compacted.
+//! What happened to a range is put together once ([`Delivery`]) and shared by all who listen to it.
+
+mod index;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use store_api::{Error, Event, KeyRange, Revision, Watch, WatchMessage, WatchRequest};
 use tokio::sync::{Notify, mpsc};
 
 use crate::EventBatch;
 use crate::read::History;
+use index::{GroupId, Index};
 
 /// Messages a watch may have unread before it falls out of step and reads history instead.
 pub const WATCH_QUEUE: usize = 128;
@@ -33,32 +39,75 @@ pub trait Source: Send + Sync + 'static {
     fn history(&self, range: &KeyRange, from: Revision, max: usize) -> Result<History, Error>;
 }
 
+/// What happened to a range, shared by all who listen to it.
 #[derive(Debug)]
-struct Watcher {
-    range: KeyRange,
-    prev_kv: bool,
-    /// First revision it has not seen.
-    next: Revision,
-    out: mpsc::Sender<WatchMessage>,
-    /// Wakes `follow` when the watcher fell out of step (its `next` is left in `fell`).
-    wake: Arc<Notify>,
+pub struct Delivery {
+    /// The store's revision with all of it.
+    pub revision: Revision,
+    /// At least one, in order, each with the value before it.
+    pub events: Vec<Event>,
+    /// About what it holds in memory.
+    pub bytes: usize,
+    /// The events in a listener's own form, made by the first who needs it: without and with the values before.
+    pub encoded: [OnceLock<Bytes>; 2],
 }
 
-#[derive(Debug, Default)]
+impl Delivery {
+    /// Events that go up to `revision`.
+    #[must_use]
+    pub fn new(revision: Revision, events: Vec<Event>) -> Self {
+        let bytes = events.iter().map(bytes_of).sum();
+        Self { revision, events, bytes, encoded: Default::default() }
+    }
+}
+
+/// About what an event holds in memory.
+fn bytes_of(event: &Event) -> usize {
+    let prev = event.prev_kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len());
+    size_of::<Event>() + event.kv.key.len() + event.kv.value.len() + prev
+}
+
+/// Who is told what happens to a range.
+pub trait Listener: Send + Sync + 'static {
+    /// Takes what happened, without waiting. False: there is no room, and the listener is out of step; it hears nothing
+    /// more until it joins again. `tag` is what it joined with.
+    fn offer(&self, tag: u64, delivery: &Arc<Delivery>) -> bool;
+}
+
+struct Member {
+    /// First revision it is to see.
+    next: Revision,
+    tag: u64,
+    listener: Arc<dyn Listener>,
+}
+
+struct Group {
+    range: KeyRange,
+    members: BTreeMap<u64, Member>,
+}
+
+#[derive(Default)]
 struct Inner {
     revision: Revision,
     closed: bool,
     next_id: u64,
-    in_step: BTreeMap<u64, Watcher>,
-    /// Watchers that fell out of step and have not noticed yet.
-    fell: BTreeMap<u64, Revision>,
+    index: Index,
+    groups: BTreeMap<GroupId, Group>,
+    /// Members in step and their groups.
+    in_step: BTreeMap<u64, GroupId>,
 }
 
 /// The watchers of a store.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Hub {
     inner: Mutex<Inner>,
     closing: Notify,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("revision", &self.revision()).finish_non_exhaustive()
+    }
 }
 
 impl Hub {
@@ -76,19 +125,39 @@ impl Hub {
         self.inner.lock().revision
     }
 
-    /// Tells watchers what happened. The state must already show it to [`Source::history`]. Never waits.
+    /// Listeners in step.
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        self.inner.lock().in_step.len()
+    }
+
+    /// Tells listeners what happened. The state must already show it to [`Source::history`]. Never waits.
     pub fn publish(&self, revision: Revision, batches: &[EventBatch]) {
         let mut inner = self.inner.lock();
         inner.revision = revision;
-        let mut fallen = Vec::new();
-        for (id, watcher) in &mut inner.in_step {
-            if let Err(next) = watcher.offer(batches) {
-                fallen.push((*id, next));
-            }
+        if inner.groups.is_empty() {
+            return;
         }
-        for (id, next) in fallen {
-            inner.fall(id, next);
+        let mut touched: BTreeMap<GroupId, Vec<&Event>> = BTreeMap::new();
+        for event in batches.iter().flat_map(|batch| &batch.events) {
+            inner.index.matching(&event.kv.key, |id| touched.entry(id).or_default().push(event));
         }
+        for (id, events) in touched {
+            inner.tell(id, revision, events);
+        }
+    }
+
+    /// Lets a listener hear what happens to `range` from now on: its membership, and the last revision it does not hear.
+    pub fn join(&self, range: &KeyRange, tag: u64, listener: Arc<dyn Listener>) -> (u64, Revision) {
+        let mut inner = self.inner.lock();
+        let (id, next) = (inner.new_id(), inner.revision.next());
+        inner.join(id, range, Member { next, tag, listener });
+        (id, inner.revision)
+    }
+
+    /// Ends a membership; nothing happens when it is over.
+    pub fn leave(&self, id: u64) {
+        self.inner.lock().leave(id);
     }
 
     /// The store went on with another state, of a later revision: everybody reads what lies between from its history.
@@ -128,8 +197,7 @@ impl Hub {
         let (progress, asked) = mpsc::channel(1);
         let (id, created_revision) = {
             let mut inner = self.inner.lock();
-            inner.next_id += 1;
-            (inner.next_id, inner.revision)
+            (inner.new_id(), inner.revision)
         };
         let next = request.start_revision.filter(|r| r.get() > 0).unwrap_or_else(|| created_revision.next());
         let follower = Follower {
@@ -147,29 +215,73 @@ impl Hub {
 }
 
 impl Inner {
-    fn fall(&mut self, id: u64, next: Revision) {
-        if let Some(watcher) = self.in_step.remove(&id) {
-            self.fell.insert(id, next);
-            watcher.wake.notify_one();
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn join(&mut self, id: u64, range: &KeyRange, member: Member) {
+        let group = self.index.group(range);
+        let empty = || Group { range: range.clone(), members: BTreeMap::new() };
+        self.groups.entry(group).or_insert_with(empty).members.insert(id, member);
+        self.in_step.insert(id, group);
+    }
+
+    fn leave(&mut self, id: u64) {
+        let Some(group_id) = self.in_step.remove(&id) else { return };
+        let Some(group) = self.groups.get_mut(&group_id) else { return };
+        group.members.remove(&id);
+        if group.members.is_empty() {
+            self.index.remove(&group.range);
+            self.groups.remove(&group_id);
         }
+    }
+
+    fn tell(&mut self, id: GroupId, revision: Revision, events: Vec<&Event>) {
+        let Some(group) = self.groups.get(&id) else { return };
+        let events: Vec<Event> = events.into_iter().cloned().collect();
+        let Some(first) = events.first().map(|event| event.kv.mod_revision) else { return };
+        let delivery = Arc::new(Delivery::new(revision, events));
+        let mut fallen = Vec::new();
+        for (id, member) in &group.members {
+            let told = if member.next <= first {
+                member.listener.offer(member.tag, &delivery)
+            } else {
+                // Asked for a revision that is not (wholly) there yet.
+                let later = delivery.events.iter().filter(|event| event.kv.mod_revision >= member.next);
+                let later: Vec<Event> = later.cloned().collect();
+                later.is_empty()
+                    || member.listener.offer(member.tag, &Arc::new(Delivery::new(revision, later)))
+            };
+            if !told {
+                fallen.push(*id);
+            }
+        }
+        fallen.into_iter().for_each(|id| self.leave(id));
     }
 }
 
-impl Watcher {
-    /// Sends what matches; Err with the first revision not sent when there is no room.
-    fn offer(&mut self, batches: &[EventBatch]) -> Result<(), Revision> {
-        let (mut events, mut last) = (Vec::new(), self.next);
-        for batch in batches.iter().filter(|batch| batch.revision >= self.next) {
-            let matching = batch.events.iter().filter(|event| self.range.contains(&event.kv.key));
-            events.extend(matching.map(|event| shown(event, self.prev_kv)));
-            last = batch.revision;
+/// The listener of one watch in process.
+struct Direct {
+    prev_kv: bool,
+    out: mpsc::Sender<WatchMessage>,
+    /// First revision not sent.
+    next: AtomicI64,
+    /// Wakes `follow` when the watch fell out of step.
+    wake: Notify,
+}
+
+impl Listener for Direct {
+    fn offer(&self, _tag: u64, delivery: &Arc<Delivery>) -> bool {
+        let Some(last) = delivery.events.last() else { return true };
+        let revision = last.kv.mod_revision;
+        let events = delivery.events.iter().map(|event| shown(event, self.prev_kv)).collect();
+        if self.out.try_send(WatchMessage::Events { revision, events }).is_err() {
+            self.wake.notify_one();
+            return false;
         }
-        if let Some(event) = events.last() {
-            let revision = event.kv.mod_revision;
-            self.out.try_send(WatchMessage::Events { revision, events }).map_err(|_| self.next)?;
-            self.next = last.next();
-        }
-        Ok(())
+        self.next.store(revision.next().get(), Ordering::Release);
+        true
     }
 }
 
@@ -201,11 +313,7 @@ impl<S: Source> Follower<S> {
             end = self.follow() => end,
             () = hub.closed() => Some(Error::ShuttingDown),
         };
-        {
-            let mut inner = hub.inner.lock();
-            inner.in_step.remove(&self.id);
-            inner.fell.remove(&self.id);
-        }
+        hub.leave(self.id);
         match end {
             // A store that closes waits for nobody; a client that is gone needs no last word.
             Some(error @ Error::ShuttingDown) => drop(self.out.try_send(WatchMessage::Cancelled { error })),
@@ -219,9 +327,8 @@ impl<S: Source> Follower<S> {
             if let Err(end) = self.catch_up().await {
                 return end;
             }
-            let wake = Arc::new(Notify::new());
-            if self.join(&wake)
-                && let Err(end) = self.stay(&wake).await
+            if let Some(direct) = self.join()
+                && let Err(end) = self.stay(&direct).await
             {
                 return end;
             }
@@ -243,41 +350,39 @@ impl<S: Source> Follower<S> {
         Ok(())
     }
 
-    /// Joins the watchers in step; false when something was published meanwhile.
-    fn join(&self, wake: &Arc<Notify>) -> bool {
+    /// Joins the watchers in step; None when something was published meanwhile.
+    fn join(&self) -> Option<Arc<Direct>> {
         let mut inner = self.hub.inner.lock();
         if self.next <= inner.revision {
-            return false;
+            return None;
         }
-        let watcher = Watcher {
-            range: self.request.range.clone(),
+        let direct = Arc::new(Direct {
             prev_kv: self.request.prev_kv,
-            next: self.next,
             out: self.out.clone(),
-            wake: wake.clone(),
-        };
-        inner.in_step.insert(self.id, watcher);
-        true
+            next: AtomicI64::new(self.next.get()),
+            wake: Notify::new(),
+        });
+        let member = Member { next: self.next, tag: 0, listener: direct.clone() };
+        inner.join(self.id, &self.request.range, member);
+        Some(direct)
     }
 
     /// Lives in step: answers requests for progress; returns when it fell out of step.
-    async fn stay(&mut self, wake: &Notify) -> Result<(), End> {
+    async fn stay(&mut self, direct: &Direct) -> Result<(), End> {
         loop {
             if self.owes_progress {
                 self.progress().await?;
             }
             tokio::select! {
                 () = self.out.closed() => return Err(None),
-                () = wake.notified() => break,
+                () = direct.wake.notified() => break,
                 asked = receive(&mut self.asked) => match asked {
                     Some(()) => self.owes_progress = true,
                     None => self.asked = None,
                 },
             }
         }
-        if let Some(next) = self.hub.inner.lock().fell.remove(&self.id) {
-            self.next = next;
-        }
+        self.next = Revision(direct.next.load(Ordering::Acquire));
         Ok(())
     }
 

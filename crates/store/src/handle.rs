@@ -282,6 +282,16 @@ impl Handle {
         Ok(leases.into_iter().map(|(_, id)| id).collect())
     }
 
+    /// Who is told what happens.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+
+    /// Where one reads what has happened.
+    pub(crate) fn source(&self) -> &Reads {
+        &self.inner.reads
+    }
+
     /// Whether what a compaction at `revision` made unreachable has been removed.
     ///
     /// # Errors

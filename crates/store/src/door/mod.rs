@@ -24,13 +24,16 @@ mod metrics;
 mod queue;
 mod lease;
 mod server;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::random::Random;
 use base::task::{TaskKind, Tasks};
 use etcd_wire::{etcdserverpb as pb, v3electionpb, v3lockpb};
+use parking_lot::Mutex;
 use store_api::Revision;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -125,11 +128,12 @@ pub(crate) struct Door {
     pub store: crate::Handle,
     /// The URLs clients are told to use.
     pub advertise: Vec<String>,
-    #[allow(dead_code, reason = "read by the Watch service")]
     pub progress_every: Duration,
     /// Cancelled when the door closes: streams end.
     pub token: CancellationToken,
     pub metrics: Arc<metrics::Metrics>,
+    pub tasks: Tasks,
+    pub random: Mutex<Random>,
 }
 
 impl Door {
@@ -145,6 +149,8 @@ impl Door {
             progress_every: options.progress_every,
             token: tasks.token(),
             metrics: Arc::default(),
+            tasks: tasks.clone(),
+            random: Mutex::new(Random::from_entropy()),
         }
     }
 
@@ -194,5 +200,6 @@ fn services(door: &Arc<Door>) -> grpc::Services {
         .add(v3lockpb::lock_server::LockServer::new(lock::Lock(door.clone())))
         .add(v3electionpb::election_server::ElectionServer::new(election::Election(door.clone())))
         .add(pb::lease_server::LeaseServer::new(lease::Lease(door.clone())))
+        .add(watch::WatchServer(door.clone()))
         .add(health::HealthServer(door.clone()))
 }
