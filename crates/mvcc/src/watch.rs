@@ -72,6 +72,9 @@ pub trait Listener: Send + Sync + 'static {
     /// Takes what happened, without waiting. False: there is no room, and the listener is out of step; it hears nothing
     /// more until it joins again. `tag` is what it joined with.
     fn offer(&self, tag: u64, delivery: &Arc<Delivery>) -> bool;
+
+    /// Something happened that is not told: the listener is out of step.
+    fn fell(&self, tag: u64);
 }
 
 struct Member {
@@ -164,10 +167,10 @@ impl Hub {
     pub fn jump(&self, revision: Revision) {
         let mut inner = self.inner.lock();
         inner.revision = inner.revision.max(revision);
-        let behind: Vec<_> = inner.in_step.iter().map(|(id, watcher)| (*id, watcher.next)).collect();
-        for (id, next) in behind {
-            inner.fall(id, next);
-        }
+        let members = inner.groups.values().flat_map(|group| group.members.values());
+        members.for_each(|member| member.listener.fell(member.tag));
+        let everybody: Vec<_> = inner.in_step.keys().copied().collect();
+        everybody.into_iter().for_each(|id| inner.leave(id));
     }
 
     /// Ends every watch with `ShuttingDown`.
@@ -282,6 +285,10 @@ impl Listener for Direct {
         }
         self.next.store(revision.next().get(), Ordering::Release);
         true
+    }
+
+    fn fell(&self, _tag: u64) {
+        self.wake.notify_one();
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use etcd_wire::etcdserverpb as pb;
 use etcd_wire::etcdserverpb::lease_server;
 use futures::Stream;
+use http::Extensions;
 use store_api::{Error, LeaseId, Store as _};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Door, error};
@@ -29,8 +31,9 @@ fn seconds(left: Duration) -> i64 {
 #[tonic::async_trait]
 impl lease_server::Lease for Lease {
     async fn lease_grant(&self, request: Request<pb::LeaseGrantRequest>) -> Outcome<pb::LeaseGrantResponse> {
+        let store = self.0.acting(&request).await?;
         let pb::LeaseGrantRequest { ttl, id } = request.into_inner();
-        let status = self.0.store.lease_grant(LeaseId(id), ttl).await.map_err(refused)?;
+        let status = store.lease_grant(LeaseId(id), ttl).await.map_err(refused)?;
         Ok(Response::new(pb::LeaseGrantResponse {
             header: Some(self.0.header(None)),
             id: status.id.get(),
@@ -43,7 +46,8 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Outcome<pb::LeaseRevokeResponse> {
-        self.0.store.lease_revoke(LeaseId(request.into_inner().id)).await.map_err(refused)?;
+        let store = self.0.acting(&request).await?;
+        store.lease_revoke(LeaseId(request.into_inner().id)).await.map_err(refused)?;
         Ok(Response::new(pb::LeaseRevokeResponse { header: Some(self.0.header(None)) }))
     }
 
@@ -55,7 +59,9 @@ impl lease_server::Lease for Lease {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Outcome<Self::LeaseKeepAliveStream> {
         let needs_leader = super::needs_leader(request.metadata().as_ref());
-        let renewals = KeepAlive { door: self.0.clone(), needs_leader, requests: request.into_inner() };
+        let (metadata, extensions) = (request.metadata().clone(), request.extensions().clone());
+        let door = self.0.clone();
+        let renewals = KeepAlive { door, metadata, extensions, needs_leader, requests: request.into_inner() };
         Ok(Response::new(Box::pin(futures::stream::unfold(renewals, KeepAlive::next))))
     }
 
@@ -63,8 +69,10 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Outcome<pb::LeaseTimeToLiveResponse> {
+        let store = self.0.acting(&request).await?;
         let pb::LeaseTimeToLiveRequest { id, keys } = request.into_inner();
-        let status = self.0.store.lease_status(LeaseId(id)).await.map_err(refused)?;
+        store.permit_lease_keys(&[LeaseId(id)]).map_err(refused)?;
+        let status = store.lease_status(LeaseId(id)).await.map_err(refused)?;
         let header = Some(self.0.header(None));
         let left = self.0.store.lease_left(LeaseId(id)).filter(|left| !left.is_zero());
         let Some(left) = left.filter(|_| status.ttl_s >= 0) else {
@@ -84,8 +92,10 @@ impl lease_server::Lease for Lease {
         }))
     }
 
-    async fn lease_leases(&self, _: Request<pb::LeaseLeasesRequest>) -> Outcome<pb::LeaseLeasesResponse> {
+    async fn lease_leases(&self, request: Request<pb::LeaseLeasesRequest>) -> Outcome<pb::LeaseLeasesResponse> {
+        let store = self.0.acting(&request).await?;
         let leases = self.0.store.lease_list().map_err(refused)?;
+        store.permit_lease_keys(&leases).map_err(refused)?;
         let leases = leases.into_iter().map(|id| pb::LeaseStatus { id: id.get() }).collect();
         Ok(Response::new(pb::LeaseLeasesResponse { header: Some(self.0.header(None)), leases }))
     }
@@ -94,6 +104,8 @@ impl lease_server::Lease for Lease {
 /// One stream of renewals: each is answered before the next is read.
 struct KeepAlive {
     door: Arc<Door>,
+    metadata: MetadataMap,
+    extensions: Extensions,
     needs_leader: bool,
     requests: Streaming<pb::LeaseKeepAliveRequest>,
 }
@@ -117,7 +129,8 @@ impl KeepAlive {
     /// The head is made before the lease is renewed: a revision it names is never later than the renewal.
     async fn renew(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
         let header = Some(self.door.header(None));
-        let ttl = match self.door.store.lease_keep_alive(LeaseId(id)).await {
+        let store = self.door.acting_as(&self.metadata, &self.extensions).await?;
+        let ttl = match store.lease_keep_alive(LeaseId(id)).await {
             Ok(status) => status.granted_ttl_s,
             Err(Error::LeaseNotFound) => 0,
             Err(error) => return Err(refused(error)),

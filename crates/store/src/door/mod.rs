@@ -23,6 +23,7 @@ mod maintenance;
 mod metrics;
 mod queue;
 mod lease;
+mod maintenance;
 mod server;
 mod watch;
 

@@ -50,7 +50,8 @@ impl WatchServer {
     ) -> Result<tonic::Response<Wires>, Status> {
         let (out, batches) = mpsc::channel(BATCHES);
         let needs_leader = super::needs_leader(request.metadata().as_ref());
-        let session = Session::new(self.0.clone(), needs_leader, out);
+        let caller = (request.metadata().clone(), request.extensions().clone());
+        let session = Session::new(self.0.clone(), caller, needs_leader, out);
         let requests = request.into_inner();
         self.0.tasks.spawn(TaskKind::Connection, "etcd watch", async move {
             session.run(requests).await;

@@ -63,4 +63,9 @@ impl Listener for Queue {
         self.ready.notify_one();
         room
     }
+
+    fn fell(&self, tag: u64) {
+        self.inner.lock().fallen.push(tag);
+        self.ready.notify_one();
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Extensions;
 use etcd_wire::etcdserverpb::{self as pb, watch_request::RequestUnion};
 use mvcc::read::History;
 use mvcc::watch::{CATCH_UP_EVENTS, Delivery, Source as _};
@@ -12,6 +13,7 @@ use pb::watch_create_request::FilterType;
 use store_api::{Error, Event, EventKind, KeyRange, Revision};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use super::Batch;
@@ -74,6 +76,8 @@ struct Range {
 
 pub(super) struct Session {
     door: Arc<Door>,
+    /// What says who the client is, for each watch anew.
+    caller: (MetadataMap, Extensions),
     needs_leader: bool,
     out: mpsc::Sender<Batch>,
     queue: Arc<Queue>,
@@ -95,9 +99,15 @@ struct Gone;
 type Step = Result<(), Gone>;
 
 impl Session {
-    pub(super) fn new(door: Arc<Door>, needs_leader: bool, out: mpsc::Sender<Batch>) -> Self {
+    pub(super) fn new(
+        door: Arc<Door>,
+        caller: (MetadataMap, Extensions),
+        needs_leader: bool,
+        out: mpsc::Sender<Batch>,
+    ) -> Self {
         Self {
             door,
+            caller,
             needs_leader,
             out,
             queue: Arc::default(),
@@ -203,6 +213,12 @@ impl Session {
         self.send(Wire::Control(refusal)).await
     }
 
+    /// Whether the client may read the range now.
+    async fn permit(&self, keys: &KeyRange) -> Result<(), Status> {
+        let acting = self.door.acting_as(&self.caller.0, &self.caller.1).await?;
+        acting.permit_range(keys).map_err(|error| error::status(&error))
+    }
+
     async fn create(&mut self, create: pb::WatchCreateRequest) -> Step {
         if create.start_revision < 0 {
             return self.refuse(COMPACTED).await;
@@ -210,6 +226,9 @@ impl Session {
         let first = Bytes::from_static(&[0]);
         let key = if create.key.is_empty() { first } else { create.key };
         let keys = convert::key_range(key, create.range_end);
+        if let Err(refusal) = self.permit(&keys).await {
+            return self.refuse(refusal.message()).await;
+        }
         if matches!(&keys, KeyRange::Span { start, end } if !end.is_empty() && start >= end) {
             return self.refuse(EMPTY_RANGE).await;
         }
