@@ -92,7 +92,10 @@ impl lease_server::Lease for Lease {
         }))
     }
 
-    async fn lease_leases(&self, request: Request<pb::LeaseLeasesRequest>) -> Outcome<pb::LeaseLeasesResponse> {
+    async fn lease_leases(
+        &self,
+        request: Request<pb::LeaseLeasesRequest>,
+    ) -> Outcome<pb::LeaseLeasesResponse> {
         let store = self.0.acting(&request).await?;
         let leases = self.0.store.lease_list().map_err(refused)?;
         store.permit_lease_keys(&leases).map_err(refused)?;

@@ -18,12 +18,11 @@ mod grpc;
 mod health;
 mod http;
 mod kv;
+mod lease;
 mod lock;
 mod maintenance;
 mod metrics;
 mod queue;
-mod lease;
-mod maintenance;
 mod server;
 mod watch;
 
@@ -120,7 +119,7 @@ pub(crate) struct Peer {
 }
 
 /// Whether a call says that it wants to fail while there is no leader.
-pub(crate) fn needs_leader(headers: &http::HeaderMap) -> bool {
+pub(crate) fn needs_leader(headers: &::http::HeaderMap) -> bool {
     headers.get("hasleader").is_some_and(|value| value.as_bytes() == b"true")
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Extensions;
 use etcd_wire::etcdserverpb::{self as pb, watch_request::RequestUnion};
+use http::Extensions;
 use mvcc::read::History;
 use mvcc::watch::{CATCH_UP_EVENTS, Delivery, Source as _};
 use pb::watch_create_request::FilterType;
