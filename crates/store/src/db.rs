@@ -24,7 +24,8 @@ const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("stat
 /// Keys and values are bytes.
 type Raw = &'static [u8];
 const APPLIED: &[u8] = b"\0applied";
-const MEMBERS: &[u8] = b"\0members";
+/// Who the members are, where there are several.
+pub(crate) const MEMBERS: &[u8] = b"\0members";
 /// What `stat` counts in.
 const STAT_BLOCK_BYTES: u64 = 512;
 /// A count of the bytes in use serves so long, and so many times what it took: at most a hundredth of the time.

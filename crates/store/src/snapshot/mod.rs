@@ -17,8 +17,10 @@
 //! Numbers in keys and of `meta` are big-endian. The view is read once, front to back, so a slow receiver holds a file
 //! and not the state's old pages.
 
+mod fetch;
 mod handle;
 mod restore;
+mod revive;
 mod side;
 mod sorted;
 mod status;
@@ -34,7 +36,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use store_api::Revision;
 
+pub use fetch::{Saved, save};
 pub use restore::{RestoreOptions, Restored, restore};
+pub use revive::revive;
 pub use status::{SnapshotStatus, status};
 pub(crate) use write::{About, write};
 
@@ -85,6 +89,11 @@ impl From<SnapshotError> for store_api::Error {
             other => Self::Unavailable(other.to_string()),
         }
     }
+}
+
+/// The view of a state that is being made is closed by nobody; another refusal is the disk's.
+fn mvcc_error(error: store_api::Error) -> SnapshotError {
+    SnapshotError::State(mvcc::StateError::Io(error.to_string()))
 }
 
 /// A finished snapshot, in a file without a name.

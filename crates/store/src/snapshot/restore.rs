@@ -21,7 +21,7 @@ use crate::db::{AppliedIndex, Change, Db};
 use crate::{LogIndex, format};
 
 /// redb's page cache while loading.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
+pub(super) const CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of keys and values loaded in one transaction.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
 /// What the log of the new store begins behind: entry 1 stands for all that was restored, so that a member who joins
@@ -59,13 +59,18 @@ pub fn restore(file: &Path, dir: &Path, options: RestoreOptions) -> Result<Resto
         return Err(SnapshotError::Refused("--mark-compacted required if --revision-bump > 0".to_owned()));
     }
     let reader = open(file, options.skip_hash_check)?;
-    into_new_dir(dir, |db| load_file(db, &reader, options))
+    into_new_dir(dir, |beside| {
+        let db = Db::open(&RealDisk, beside, CACHE_BYTES)?;
+        let loaded = load_file(&db, &reader, options);
+        db.close();
+        loaded
+    })
 }
 
 /// Fills a directory beside `dir` and gives it the name when all is there.
 pub(super) fn into_new_dir<T>(
     dir: &Path,
-    fill: impl FnOnce(&Db) -> Result<T, SnapshotError>,
+    fill: impl FnOnce(&Path) -> Result<T, SnapshotError>,
 ) -> Result<T, SnapshotError> {
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         let text = format!("data-dir {:?} not empty or could not be read", dir.display().to_string());
@@ -78,9 +83,7 @@ pub(super) fn into_new_dir<T>(
     }
     disk.create_dir_all(&beside)?;
     format::check(&disk, &beside)?;
-    let db = Db::open(&disk, &beside, CACHE_BYTES)?;
-    let filled = fill(&db);
-    db.close();
+    let filled = fill(&beside);
     if filled.is_err() {
         // What is half there is of no use to anybody; that it may stay changes nothing about the error.
         let _ = disk.remove_dir_all(&beside);
