@@ -41,6 +41,8 @@ pub enum Command {
     Consume(crate::kafka::ConsumeArgs),
     /// List, describe and delete consumer groups
     Group(crate::kafka::GroupArgs),
+    /// Save the store to a file, restore it, look into it; in etcd's form
+    Snapshot(crate::snapshot::SnapshotArgs),
     /// Say what runs in a data directory
     Status(DataDir),
     /// Print a completion script

@@ -6,7 +6,7 @@
 //!          ├─ up     store ─▶ broker ─▶ apiserver ─▶ control, kubelet, network
 //!          ├─ down   removes what a data directory runs
 //!          ├─ topic, produce, consume, group  over the Kafka protocol
-//!          └─ image, status
+//!          └─ image, snapshot, status
 //! ```
 
 mod cli;
@@ -19,6 +19,7 @@ mod image;
 mod kafka;
 mod node;
 mod offsets;
+mod snapshot;
 mod status;
 mod up;
 
@@ -51,6 +52,7 @@ fn run(cli: cli::Cli) -> anyhow::Result<()> {
         cli::Command::Produce(args) => kafka::run(kafka::produce(args)),
         cli::Command::Consume(args) => kafka::run(kafka::consume(args)),
         cli::Command::Group(args) => kafka::run(kafka::group(args)),
+        cli::Command::Snapshot(args) => snapshot::run(&args),
         cli::Command::Status(args) => status::run(&args),
         cli::Command::Completions { shell } => {
             cli::completions(shell);
