@@ -217,7 +217,10 @@ impl External {
             .call(Repeat::Safe, |channel| async move { lease(channel).lease_time_to_live(request).await });
         let answer = answer.await.map_err(|status| convert::refusal(&status))?.into_inner();
         self.seen.note(answer.header.as_ref());
-        Ok(LeaseStatus { id, granted_ttl_s: answer.granted_ttl, ttl_s: answer.ttl, keys: answer.keys })
+        // etcd gives them in no order.
+        let mut keys = answer.keys;
+        keys.sort();
+        Ok(LeaseStatus { id, granted_ttl_s: answer.granted_ttl, ttl_s: answer.ttl, keys })
     }
 
     async fn forget(&self, revision: Revision) -> Result<(), Error> {
