@@ -29,6 +29,10 @@ Examples:
 pub enum Command {
     /// Run the orchestrator and the broker in the foreground
     Up(Box<UpArgs>),
+    /// Run a member of a replicated store in the foreground (`--store-only`), or join one
+    Server(Box<ServerArgs>),
+    /// Make a token that lets a server join
+    Token(TokenArgs),
     /// Stop what a data directory runs and remove its mounts, namespaces, cgroups, links, routes and rules
     Down(DownArgs),
     /// Import and list images
@@ -145,6 +149,54 @@ pub struct UpArgs {
     /// Import the example application, apply its manifests and print what it does each second
     #[arg(long)]
     pub demo: bool,
+}
+
+/// Flags of `ketch server`.
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    #[command(flatten)]
+    pub data_dir: DataDir,
+    /// Run the store alone: its etcd port and its peer port
+    #[arg(long, env = "KETCH_STORE_ONLY")]
+    pub store_only: bool,
+    /// Addresses to listen on [default: 127.0.0.1]; other members come to the first
+    #[arg(long, env = "KETCH_LISTEN", value_delimiter = ',', value_name = "IP")]
+    pub listen: Option<Vec<IpAddr>>,
+    /// Address others are told to use [default: the first of --listen]
+    #[arg(long, env = "KETCH_ADVERTISE", value_name = "IP")]
+    pub advertise: Option<IpAddr>,
+    /// Port of the store's etcd API (mutual TLS); 0 picks a free one
+    #[arg(long, env = "KETCH_ETCD_PORT", value_name = "PORT", default_value_t = 2379)]
+    pub etcd_port: u16,
+    /// Port for other members (mutual TLS); 0 picks a free one, which is another after a restart
+    #[arg(long, env = "KETCH_PEER_PORT", value_name = "PORT", default_value_t = 2380)]
+    pub peer_port: u16,
+    /// Peer URL of a member to join by, such as https://10.0.0.1:2380; does nothing once joined
+    #[arg(long, env = "KETCH_JOIN", value_name = "URL")]
+    pub join: Option<String>,
+    /// What `ketch token create` printed where that member runs
+    #[arg(long, env = "KETCH_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Name of this member [default: the host's name in lower case]
+    #[arg(long, env = "KETCH_NODE_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+    /// What to log to standard error [default: warn]
+    #[arg(long, env = "KETCH_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    #[command(flatten)]
+    pub data_dir: DataDir,
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Print a token for `ketch server --join`, good for 24 hours
+    Create,
 }
 
 #[derive(Debug, Args)]

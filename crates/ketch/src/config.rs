@@ -214,7 +214,11 @@ fn read_file(path: &Path) -> Result<File> {
     toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))
 }
 
-fn host_name() -> Result<String> {
+/// The host's name in lower case.
+///
+/// # Errors
+/// When it has none.
+pub fn host_name() -> Result<String> {
     let name = nix::unistd::gethostname().context("the host has no name: give one with --node-name")?;
     Ok(name.to_string_lossy().to_lowercase())
 }

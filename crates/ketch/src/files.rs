@@ -16,6 +16,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Endpoints {
     /// URL of the Kubernetes API.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
     pub api: String,
     /// URL of the store's etcd API.
     #[serde(skip_serializing_if = "Option::is_none", default)]

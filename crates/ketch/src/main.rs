@@ -5,6 +5,7 @@
 //!   └──▶ cli ──▶ config (flags > environment > file > defaults)
 //!          ├─ up     store ─▶ broker ─▶ apiserver ─▶ control, kubelet, network
 //!          ├─ down   removes what a data directory runs
+//!          ├─ server a member of a replicated store; token, to join one
 //!          ├─ topic, produce, consume, group  over the Kafka protocol
 //!          └─ image, snapshot, status
 //! ```
@@ -19,6 +20,7 @@ mod image;
 mod kafka;
 mod node;
 mod offsets;
+mod server;
 mod snapshot;
 mod status;
 mod up;
@@ -46,6 +48,10 @@ fn main() -> ExitCode {
 fn run(cli: cli::Cli) -> anyhow::Result<()> {
     match cli.command {
         cli::Command::Up(args) => up::run(config::Config::load(&args)?),
+        cli::Command::Server(args) => server::run(&args),
+        cli::Command::Token(args) => match args.command {
+            cli::TokenCommand::Create => server::create_token(&args),
+        },
         cli::Command::Down(args) => down::run(&args),
         cli::Command::Image(args) => image::run(&args),
         cli::Command::Topic(args) => kafka::run(kafka::topic(args)),

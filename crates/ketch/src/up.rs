@@ -52,14 +52,14 @@ pub fn run(config: Config) -> Result<()> {
     result
 }
 
-fn start_logging(filter: &str) -> Result<()> {
+pub fn start_logging(filter: &str) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     Ok(())
 }
 
 /// Kafka's partitions and many connections want more than the soft limit of 1,024.
-fn raise_open_files() {
+pub fn raise_open_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard

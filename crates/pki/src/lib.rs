@@ -49,6 +49,48 @@ pub struct Pki {
     service_account: KeyPair,
 }
 
+/// The common name of members of the store among each other.
+pub const PEER: &str = "etcd-peer";
+
+/// What servers of one cluster share, names within the directory.
+const SHARED: [&str; 8] = [
+    "ca.crt",
+    "ca.key",
+    "sa.key",
+    "sa.pub",
+    "front-proxy-ca.crt",
+    "front-proxy-ca.key",
+    "etcd/ca.crt",
+    "etcd/ca.key",
+];
+
+/// Reads the authorities and keys that a new server of the cluster in `dir` must have. Secrets.
+///
+/// # Errors
+/// When a file is not there.
+pub fn shared(dir: &Path) -> Result<Vec<(String, String)>, Error> {
+    let read = |name: &&str| {
+        let path = dir.join(name);
+        let text = files::read(&path)?;
+        let text = text.ok_or_else(|| Error::Unusable { path, reason: "it is not there".to_owned() })?;
+        Ok(((*name).to_owned(), text))
+    };
+    SHARED.iter().map(read).collect()
+}
+
+/// Writes what [`shared`] read elsewhere into an empty directory; names it does not know are left out.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn adopt(dir: &Path, shared: &[(String, String)]) -> Result<(), Error> {
+    files::create_private_dir(&dir.join("etcd"))?;
+    for (name, text) in shared.iter().filter(|(name, _)| SHARED.contains(&name.as_str())) {
+        let mode = if name.ends_with(".key") { files::Mode::Private } else { files::Mode::Public };
+        files::write_durable(&dir.join(name), text, mode)?;
+    }
+    Ok(())
+}
+
 impl Pki {
     /// Loads the authorities and the service-account key from `dir`, making what is absent. `now_s` is seconds since 1970.
     ///
@@ -180,6 +222,24 @@ impl Pki {
     pub fn etcd_client(&self) -> Result<Leaf, Error> {
         let dir = self.dir.join("etcd");
         self.etcd_ca.leaf(&dir, "client", "etcd-client", &[], &Names::default(), Usage::Client, self.now_s)
+    }
+
+    /// What a member of the store shows other members, called or calling.
+    ///
+    /// # Errors
+    /// As [`Pki::open`].
+    pub fn etcd_peer(&self, names: &Names) -> Result<Leaf, Error> {
+        let dir = self.dir.join("etcd");
+        self.etcd_ca.leaf(&dir, "peer", PEER, &[], names, Usage::Both, self.now_s)
+    }
+
+    /// TLS of the store's peer port: who shows no certificate is let in, for the joining of new members, and must be
+    /// told apart there.
+    ///
+    /// # Errors
+    /// When the leaf is unusable.
+    pub fn etcd_peer_config(&self, leaf: &Leaf) -> Result<rustls::ServerConfig, Error> {
+        tls::server(leaf, Some(self.etcd_ca_pem()))
     }
 
     /// TLS for the store's door: a client must show a certificate of its authority.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::{Error, Leaf};
 
@@ -87,6 +88,70 @@ pub fn client(ca_pem: &str, leaf: Option<&Leaf>) -> Result<ClientConfig, Error> 
     };
     config.alpn_protocols = alpn();
     Ok(config)
+}
+
+/// A client that believes whoever answers. Only to fetch what is checked otherwise: an authority's certificate, whose
+/// [`fingerprint`] is known.
+///
+/// # Errors
+/// When rustls refuses its own defaults.
+pub fn client_that_trusts_nobody() -> Result<ClientConfig, Error> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let verifier = Arc::new(Unverified(provider()));
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    config.alpn_protocols = alpn();
+    Ok(config)
+}
+
+/// SHA-256 of the first certificate in a PEM text, in hexadecimal.
+///
+/// # Errors
+/// When there is none.
+pub fn fingerprint(pem: &str) -> Result<String, Error> {
+    let first = CertificateDer::pem_slice_iter(pem.as_bytes()).next();
+    let certificate = first.ok_or_else(|| Error::Tls(rustls::Error::NoCertificatesPresented))?;
+    let digest = ring::digest::digest(&ring::digest::SHA256, &certificate.map_err(unreadable)?);
+    Ok(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 fn alpn() -> Vec<Vec<u8>> {

@@ -29,7 +29,7 @@ impl Member {
             client_urls: vec![],
             begin,
             timing: Timing::default(),
-            network: NetworkOptions::Listen { listener, tls: None },
+            network: NetworkOptions::Listen { listener, tls: None, joining: None },
             single_threaded: false,
         };
         let handle = Service::start_member(Options::new(dir), cluster, &tasks).await.unwrap();

@@ -87,7 +87,7 @@ impl Member {
         self.raft.metrics().borrow_watched().current_term
     }
 
-    fn line(&self, target: u64) -> Option<Line> {
+    pub(super) fn line(&self, target: u64) -> Option<Line> {
         let urls = self.members().get_node(&target)?.peer_urls.clone();
         Some(Line { target, urls, transport: self.transport.clone() })
     }
@@ -140,7 +140,7 @@ impl Member {
     }
 
     /// Puts commands into the log and waits until they are applied.
-    async fn append(&self, commands: Vec<Command>) -> Result<(), PeerError> {
+    pub(super) async fn append(&self, commands: Vec<Command>) -> Result<(), PeerError> {
         if is_short_of_space(&self.shared.dir) {
             return Err(PeerError::NoSpace);
         }
@@ -331,6 +331,11 @@ impl Member {
             Request::SnapshotEnd { id, chunks, vote } => {
                 let installed = self.end_snapshot(from, id, chunks, vote).await?;
                 types::put_vote(&mut out, &installed);
+            }
+            Request::Hash { revision } => {
+                let found = self.fingerprint(store_api::Revision(revision)).await?;
+                out.extend_from_slice(&found.hash.to_be_bytes());
+                out.extend_from_slice(&found.compacted.to_be_bytes());
             }
             for_leader => {
                 self.must_lead()?;

@@ -24,6 +24,7 @@ pub(crate) mod start;
 pub(crate) mod transfer;
 pub mod transport;
 pub(crate) mod types;
+mod verify;
 pub(crate) mod wire;
 
 use std::sync::Arc;
@@ -86,7 +87,12 @@ pub type MakeTransport =
 /// What connects members.
 pub enum NetworkOptions {
     /// A bound peer port; without TLS in tests on loopback only.
-    Listen { listener: std::net::TcpListener, tls: Option<transport::PeerTls> },
+    Listen {
+        listener: std::net::TcpListener,
+        tls: Option<transport::PeerTls>,
+        /// Answers those who want to become members; None turns them away.
+        joining: Option<Arc<dyn transport::Joining>>,
+    },
     /// A transport of the caller's own, which is handed this member's door (cluster id, member id, door).
     Given(MakeTransport),
 }

@@ -316,11 +316,11 @@ fn connect(
     let Identity { cluster_id, member_id } = identity;
     match network {
         NetworkOptions::Given(make) => Ok((make(cluster_id, member_id, door), None)),
-        NetworkOptions::Listen { listener, tls } => {
+        NetworkOptions::Listen { listener, tls, joining } => {
             listener.set_nonblocking(true).map_err(Error::io(dir))?;
             let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::io(dir))?;
             let transport = Tcp::new(cluster_id, member_id, tls.clone(), tasks.clone());
-            let serve = Listener { cluster_id, me: member_id, tls, handler: door };
+            let serve = Listener { cluster_id, me: member_id, tls, handler: door, joining };
             Ok((transport, Some((listener, serve))))
         }
     }
@@ -349,6 +349,7 @@ fn spawn(
     };
     go("store-duties", stop(Box::pin(member.clone().duties())));
     go("store-reads", stop(Box::pin(member.clone().admit_reads(reads))));
+    go("store-compare", stop(Box::pin(member.clone().compare_now_and_then())));
     go("store-durable", stop(Box::pin(keep_durable(member.shared.clone()))));
     let publishing = member.clone();
     go("store-publish", stop(Box::pin(async move { publishing.publish(name, client_urls).await })));

@@ -24,15 +24,27 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use super::error::{PeerError, encode_answer};
 
 /// A message is no longer: the largest entry, or a chunk of a snapshot with one, and room to spare.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Requests on their way over one connection at most.
 const QUEUE: usize = 1024;
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+const CONNECT_PATIENCE: Duration = Duration::from_millis(700);
+/// A connection on which something was asked and nothing was answered for so long is given up: after a partition TCP
+/// itself may take much longer to notice.
+const STALL: Duration = Duration::from_secs(2);
+/// The same for what the other side may have to work on.
+const STALL_LONG: Duration = Duration::from_secs(130);
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+/// How long one who joins waits: members may have to be asked first.
+const JOIN_PATIENCE: Duration = Duration::from_secs(15);
+/// What one who joins may send.
+const JOIN_BYTES_MAX: usize = 64 * 1024;
 const MAGIC: &[u8; 13] = b"ketch-peer 1\n";
 const HELLO_BYTES: usize = MAGIC.len() + 24;
 
@@ -70,6 +82,40 @@ pub trait Handler: Send + Sync + 'static {
 pub struct PeerTls {
     pub server: Arc<rustls::ServerConfig>,
     pub client: Arc<rustls::ClientConfig>,
+    /// The common name members' certificates have; others of the same authority are not members.
+    pub common_name: String,
+}
+
+/// Answers those who are not members yet and want to be: whoever connects without a certificate.
+pub trait Joining: Send + Sync + 'static {
+    /// Answers one request.
+    fn ask(&self, request: Bytes) -> BoxFuture<'static, io::Result<Bytes>>;
+}
+
+/// Asks the member behind a peer URL as one who is not a member.
+///
+/// # Errors
+/// When it does not answer, or refuses; the text says why.
+pub async fn ask_to_join(url: &str, tls: Arc<rustls::ClientConfig>, request: Bytes) -> io::Result<Bytes> {
+    let bad = || io::Error::new(io::ErrorKind::InvalidInput, "not a peer URL such as https://10.0.0.1:2380");
+    let authority = host_and_port(url).ok_or_else(bad)?;
+    let asked = async {
+        let tcp = TcpStream::connect(authority).await?;
+        let mut stream: Box<dyn Stream> =
+            Box::new(TlsConnector::from(tls).connect(server_name(authority)?, tcp).await?);
+        stream.write_all(&Hello { cluster_id: 0, from: 0, to: 0 }.encode()).await?;
+        let mut framed = framed(stream);
+        framed.send(request).await?;
+        let answer = framed.next().await.ok_or(io::ErrorKind::UnexpectedEof)??.freeze();
+        super::error::decode_answer(answer)?.map_err(io::Error::other)
+    };
+    tokio::time::timeout(JOIN_PATIENCE, asked).await?
+}
+
+fn server_name(authority: &str) -> io::Result<ServerName<'static>> {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    ServerName::try_from(host).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a host"))
 }
 
 impl std::fmt::Debug for PeerTls {
@@ -150,7 +196,7 @@ impl Tcp {
         let (urls, tls, token) = (urls.to_vec(), self.tls.clone(), self.tasks.token());
         self.tasks.spawn(TaskKind::Connection, "store-peer-out", async move {
             tokio::select! {
-                done = speak(hello, urls, tls, asked) => done,
+                done = speak(hello, urls, tls, lane, asked) => done,
                 () = token.cancelled() => Ok(()),
             }
         });
@@ -180,17 +226,25 @@ async fn speak(
     hello: Hello,
     urls: Vec<String>,
     tls: Option<PeerTls>,
+    lane: Lane,
     mut asked: mpsc::Receiver<Asked>,
 ) -> io::Result<()> {
     let stream = connect(hello, &urls, tls.as_ref()).await?;
     let (mut sink, mut answers) = framed(stream).split();
     let mut waiting: HashMap<u64, oneshot::Sender<io::Result<Bytes>>> = HashMap::new();
-    let mut number = 0_u64;
+    let (mut number, mut heard) = (0_u64, Instant::now());
+    let stall = if lane == Lane::Raft { STALL } else { STALL_LONG };
     loop {
         tokio::select! {
+            () = tokio::time::sleep_until(heard + stall), if !waiting.is_empty() => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             next = asked.recv() => {
                 let Some(first) = next else { return Ok(()) };
                 let mut next = Some(first);
+                if waiting.is_empty() {
+                    heard = Instant::now();
+                }
                 // What is there goes out in one write.
                 while let Some(Asked { request, answer }) = next {
                     number += 1;
@@ -202,6 +256,7 @@ async fn speak(
             }
             answer = answers.next() => {
                 let bytes = answer.ok_or(io::ErrorKind::UnexpectedEof)??;
+                heard = Instant::now();
                 let (number, body) = split(bytes.freeze())?;
                 if let Some(waits) = waiting.remove(&number) {
                     let _ = waits.send(Ok(body));
@@ -243,10 +298,7 @@ async fn connect_to(hello: Hello, url: &str, tls: Option<&PeerTls>) -> io::Resul
     let mut stream: Box<dyn Stream> = match tls {
         None => Box::new(tcp),
         Some(tls) => {
-            let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-            let name = ServerName::try_from(host).map_err(|_| bad())?;
-            Box::new(TlsConnector::from(tls.client.clone()).connect(name, tcp).await?)
+            Box::new(TlsConnector::from(tls.client.clone()).connect(server_name(authority)?, tcp).await?)
         }
     };
     stream.write_all(&hello.encode()).await?;
@@ -273,6 +325,8 @@ pub struct Listener {
     pub me: u64,
     pub tls: Option<PeerTls>,
     pub handler: Arc<dyn Handler>,
+    /// None: nobody joins here.
+    pub joining: Option<Arc<dyn Joining>>,
 }
 
 impl Listener {
@@ -311,8 +365,15 @@ impl Listener {
             Some(tls) => {
                 let accept = TlsAcceptor::from(tls.server.clone()).accept(tcp);
                 let stream = tokio::time::timeout(HELLO_PATIENCE, accept).await??;
-                if stream.get_ref().1.peer_certificates().is_none_or(<[_]>::is_empty) {
-                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, "no certificate"));
+                let certificate = stream.get_ref().1.peer_certificates().and_then(|all| all.first());
+                let Some(certificate) = certificate else {
+                    return self.answer_joining(Box::new(stream)).await;
+                };
+                if common_name(certificate).as_deref() != Some(&tls.common_name) {
+                    return Err(io::Error::new(
+                        io::ErrorKind::PermissionDenied,
+                        "not a member's certificate",
+                    ));
                 }
                 Box::new(stream)
             }
@@ -325,6 +386,21 @@ impl Listener {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "meant for another member"));
         }
         self.answer(hello.from, stream).await
+    }
+
+    /// One request of one who is not a member.
+    async fn answer_joining(&self, mut stream: Box<dyn Stream>) -> io::Result<()> {
+        let joining = self.joining.as_ref().ok_or(io::ErrorKind::PermissionDenied)?;
+        let answered = async {
+            Hello::read(&mut stream).await?;
+            let codec = LengthDelimitedCodec::builder().max_frame_length(JOIN_BYTES_MAX).new_codec();
+            let mut framed = Framed::new(stream, codec);
+            let request = framed.next().await.ok_or(io::ErrorKind::UnexpectedEof)??.freeze();
+            let answer = joining.ask(request).await;
+            let answer = answer.map(|body| body.to_vec()).map_err(|e| PeerError::Busy(e.to_string()));
+            framed.send(encode_answer(answer)).await
+        };
+        tokio::time::timeout(JOIN_PATIENCE, answered).await?
     }
 
     async fn answer(&self, from: u64, stream: Box<dyn Stream>) -> io::Result<()> {
@@ -344,6 +420,13 @@ impl Listener {
             }
         }
     }
+}
+
+/// The common name in a verified certificate.
+fn common_name(certificate: &[u8]) -> Option<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
+    Some(name.to_owned())
 }
 
 /// Numbers for snapshots on their way, unlike in two runs of a member.
