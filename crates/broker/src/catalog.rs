@@ -235,7 +235,9 @@ impl Catalog {
 
     /// Renames a partition's directory to `<name>.<32 digits>-<suffix>`.
     fn put_aside(&self, path: &std::path::Path, suffix: &str) -> io::Result<PathBuf> {
-        let to = PathBuf::from(format!("{}.{}-{suffix}", path.display(), Uuid::new_v4().simple()));
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let id = Uuid::new_v4().simple().to_string();
+        let to = path.with_file_name(directory::aside_name(&name, &id, suffix));
         self.root.disk.rename(path, &to)?;
         Ok(to)
     }

@@ -248,3 +248,38 @@ async fn recovery_points_move_up_in_the_background() {
         assert!(text.contains("lastOffset: 39"), "{text}");
     }
 }
+
+/// Files that somebody deleted, cut or overwrote under a running broker: Kafka's codes, and other partitions unharmed.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_told_and_stays_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path()).await;
+    let mut raw = served.raw().await;
+    let damages = [
+        ("deleted", ErrorCode::KafkaStorageError),
+        ("cut", ErrorCode::KafkaStorageError),
+        ("overwritten", ErrorCode::CorruptMessage),
+        ("whole", ErrorCode::None),
+    ];
+    for (topic, _) in damages {
+        assert_eq!(create(&mut raw, topic, &[("segment.bytes", "1048576")]).await, ErrorCode::None);
+        for round in 0..150 {
+            assert_eq!(append(&mut raw, topic, keyed(round, Compression::None)).await.0, ErrorCode::None);
+        }
+    }
+    let first = |topic: &str| dir.path().join(format!("{topic}-0/00000000000000000000.log"));
+    std::fs::remove_file(first("deleted")).unwrap();
+    let open = |topic| std::fs::OpenOptions::new().write(true).open(first(topic)).unwrap();
+    open("cut").set_len(100).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&open("overwritten"), &[0xff; 61], 0).unwrap();
+    for (topic, expect) in damages {
+        let response: FetchResponse = raw.call(12, &fetch(topic, 0, 0, 0)).await;
+        let got = common::code(response.responses[0].partitions[0].error_code);
+        assert_eq!(got, expect, "{topic}");
+        // What is whole of it is served, and it can be written.
+        let response: FetchResponse = raw.call(12, &fetch(topic, 1400, 0, 0)).await;
+        assert_eq!(response.responses[0].partitions[0].error_code, 0, "{topic}");
+        assert_eq!(append(&mut raw, topic, keyed(0, Compression::None)).await, (ErrorCode::None, 1500));
+    }
+    served.stop().await;
+}

@@ -328,7 +328,11 @@ fn read(wanted: &Wanted, found: &Found, read_committed: bool, budget: usize, fir
         Err(Error::OutOfRange { .. }) => return refused(data, ErrorCode::OffsetOutOfRange),
         Err(error) => {
             tracing::error!(topic = %partition.topic, partition = partition.index, %error, "read failed");
-            return refused(data, ErrorCode::KafkaStorageError);
+            let code = match error {
+                Error::Corrupt { .. } => ErrorCode::CorruptMessage,
+                _ => ErrorCode::KafkaStorageError,
+            };
+            return refused(data, code);
         }
     }
     data

@@ -169,6 +169,20 @@ pub fn parse_partition_dir(name: &str) -> Option<(&str, i32)> {
     Some((topic, partition.parse().ok()?))
 }
 
+/// The longest name that file systems take.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Name of a partition's directory that was put aside: `<topic>-<partition>.<id>-<suffix>`, the topic cut short where the
+/// whole would be too long (LogManager's `logDeleteDirName`).
+#[must_use]
+pub fn aside_name(dir_name: &str, id: &str, suffix: &str) -> String {
+    let (topic, partition) = dir_name.rsplit_once('-').unwrap_or((dir_name, ""));
+    let tail = format!("-{partition}.{id}-{suffix}");
+    // Topic names are ASCII.
+    let room = NAME_BYTES_MAX.saturating_sub(tail.len()).min(topic.len());
+    format!("{}{tail}", topic.get(..room).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,5 +232,8 @@ mod tests {
         for bad in ["a", "-1", "a-", "a-1.x-delete", "a-+1", "a-99999999999"] {
             assert_eq!(parse_partition_dir(bad), None, "{bad}");
         }
+        assert_eq!(aside_name("a-b-12", "0123", "delete"), "a-b-12.0123-delete");
+        let long = aside_name(&format!("{}-7", "t".repeat(249)), &"0".repeat(32), "stray");
+        assert_eq!((long.len(), long.ends_with(&format!("t-7.{}-stray", "0".repeat(32)))), (255, true));
     }
 }
