@@ -23,6 +23,7 @@ mod lock;
 mod maintenance;
 mod metrics;
 mod queue;
+mod reflection;
 mod server;
 mod watch;
 
@@ -201,5 +202,7 @@ fn services(door: &Arc<Door>) -> grpc::Services {
         .add(v3electionpb::election_server::ElectionServer::new(election::Election(door.clone())))
         .add(pb::lease_server::LeaseServer::new(lease::Lease(door.clone())))
         .add(watch::WatchServer(door.clone()))
+        .add(reflection::V1)
+        .add(reflection::V1Alpha)
         .add(health::HealthServer(door.clone()))
 }

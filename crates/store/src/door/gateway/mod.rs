@@ -18,6 +18,8 @@ use http_body_util::BodyExt as _;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+pub(super) use json::pool;
+
 use super::auth::GATEWAY_MARK;
 use super::grpc::Services;
 use super::{MESSAGE_BYTES_MAX, Peer};
