@@ -105,8 +105,8 @@ pub struct PartitionLog {
     recovery_point: AtomicI64,
     /// The recovery point that is in the checkpoint file: compaction stays below.
     saved_point: AtomicI64,
-    /// One checkpoint at a time; the offset of the last one's snapshot.
-    checkpointing: Mutex<Offset>,
+    /// One checkpoint at a time; the offsets of the snapshots they left, ascending.
+    checkpointing: Mutex<Vec<Offset>>,
 }
 
 impl PartitionLog {

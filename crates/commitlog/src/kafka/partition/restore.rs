@@ -40,7 +40,7 @@ impl PartitionLog {
             unstable: AtomicBool::new(false),
             recovery_point: AtomicI64::new(point.get()),
             saved_point: AtomicI64::new(point.get()),
-            checkpointing: Mutex::new(Offset(-1)),
+            checkpointing: Mutex::new(Vec::new()),
         };
         if known {
             partition.restore(from != OpenFrom::Clean, &names)?;
@@ -51,15 +51,16 @@ impl PartitionLog {
     /// Brings producers, transactions and epochs up to what the log holds.
     fn restore(&self, unclean: bool, names: &[String]) -> Result<()> {
         let io = |e| Error::io(self.log.dir(), e);
+        // In the order in which a checkpoint takes them.
+        let mut snapshots = self.checkpointing.lock();
         let mut state = self.state.lock();
         state.aborted = AbortedTxns::open(self.log.dir(), stems(names, aborted::TXN_INDEX));
         // Above the recovery point snapshots and transaction indexes may tell of batches that were lost.
         let trusted = if unclean { self.recovery_point() } else { self.log.end() };
         let (mut at, end) =
             (self.restore_snapshot(&mut state, trusted, stems(names, SNAPSHOT))?, self.log.end());
-        let mut last = self.checkpointing.lock();
-        *last = state.last_snapshot;
-        drop(last);
+        *snapshots = vec![state.last_snapshot];
+        drop(snapshots);
         state.aborted.truncate_suffix(&*self.disk, at).map_err(io)?;
         // An epoch that began at the end and wrote nothing yet is kept: metadata already told it to clients.
         let mut changed = state.epochs.truncate_suffix(end.next());
@@ -151,7 +152,7 @@ impl PartitionLog {
     /// # Errors
     /// The disk's; the recovery point stays then.
     pub fn checkpoint(&self) -> Result<Offset> {
-        let mut last = self.checkpointing.lock();
+        let mut snapshots = self.checkpointing.lock();
         let (end, producers) = {
             let state = self.state.lock();
             let end = self.log.end();
@@ -168,11 +169,13 @@ impl PartitionLog {
         state.last_snapshot = state.last_snapshot.max(end);
         drop(state);
         self.recovery_point.fetch_max(end.get(), Ordering::AcqRel);
-        let previous = std::mem::replace(&mut *last, end);
-        // Only snapshots at the bases of segments are of use once there is a newer one.
-        if previous > Offset(-1) && previous < end && self.log.segment_of(previous) != previous {
-            let path = self.snapshot_path(previous);
-            if self.disk.exists(&path) {
+        snapshots.push(end);
+        // A restart begins at the saved recovery point: of the snapshots below it only the last is of use, and those at
+        // the bases of segments.
+        let needed = snapshots.partition_point(|offset| *offset <= self.saved_point()).saturating_sub(1);
+        for offset in snapshots.drain(..needed).filter(|at| *at >= Offset(0)) {
+            let path = self.snapshot_path(offset);
+            if self.log.segment_of(offset) != offset && self.disk.exists(&path) {
                 self.disk.remove_file(&path).map_err(|e| Error::io(&path, e))?;
             }
         }

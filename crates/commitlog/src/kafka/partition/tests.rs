@@ -212,12 +212,20 @@ fn a_restart_verifies_only_what_lies_beyond_the_recovery_point() {
         let chunk = again.log.read(Offset(offset), Offset(404), 1, true).unwrap();
         assert_eq!(headers(&chunk).next().unwrap().base_offset.get(), offset / 2 * 2);
     }
+    // A newer snapshot does not take the place of the one that the saved recovery point needs.
+    again.note_saved(point);
+    again.checkpoint().unwrap();
+    assert_eq!(files(&path, ".snapshot"), ["400", "404"]);
+    again.note_saved(Offset(404));
+    append(&again, 5, 404, 1902);
+    again.checkpoint().unwrap();
+    assert_eq!(files(&path, ".snapshot"), ["404", "406"]);
     // An index that lies or is gone costs time, not records.
     drop(again);
     for damage in [&b"garbage!garbage!"[..], b""] {
         std::fs::write(path.join("00000000000000000000.index"), damage).unwrap();
         let (again, _) = open(OpenFrom::RecoveryPoint(point));
-        assert_eq!(again.log.end(), Offset(404));
+        assert_eq!(again.log.end(), Offset(406));
         let chunk = again.log.read(Offset(333), Offset(404), 1, true).unwrap();
         assert_eq!(headers(&chunk).next().unwrap().base_offset, Offset(332));
     }
