@@ -1,5 +1,6 @@
 //! Benches by name. Each measures a release build and prints a table.
 
+mod broker;
 mod voyage;
 
 use std::fs;
@@ -13,8 +14,9 @@ use crate::run::{cargo, root, run as run_command};
 /// `cargo xtask bench NAME`.
 pub fn run(args: &[String]) -> Result<()> {
     match args.first().map(String::as_str) {
+        Some("broker") => broker::run(&args[1..]),
         Some("voyage") => voyage::run(),
-        other => bail!("no bench is called '{}'; there is: voyage", other.unwrap_or("")),
+        other => bail!("no bench is called '{}'; there are: broker, voyage", other.unwrap_or("")),
     }
 }
 

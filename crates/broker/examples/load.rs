@@ -1,0 +1,202 @@
+//! A load of one kind, with librdkafka, against any broker; prints one line of JSON. For `cargo xtask bench broker`.
+//!
+//! ```text
+//! load produce bootstrap=HOST:PORT topic=T records=N size=BYTES producers=N linger=MS acks=all|1 keyed=0|1 idempotent=0|1
+//! load consume bootstrap=HOST:PORT topic=T records=N
+//! load latency bootstrap=HOST:PORT topic=T records=N size=BYTES rate=RECORDS_PER_SECOND acks=all
+//! ```
+//! `produce` measures from the call of send to the delivery report, `latency` from the time a record was due to be sent
+//! until a consumer has it: a broker that stalls does not slow the clock that times it.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct Args(HashMap<String, String>);
+
+impl Args {
+    fn text(&self, name: &str, default: &str) -> String {
+        self.0.get(name).cloned().unwrap_or_else(|| default.to_owned())
+    }
+
+    fn number(&self, name: &str, default: u64) -> u64 {
+        self.0.get(name).map_or(default, |text| text.parse().expect("a number"))
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.text("bootstrap", "127.0.0.1:9092"));
+        config
+    }
+}
+
+/// Collects how long each delivery took, microseconds.
+#[derive(Default)]
+struct Deliveries {
+    took_us: Mutex<Vec<u32>>,
+    failed: Mutex<Option<String>>,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Box<Instant>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sent: Self::DeliveryOpaque) {
+        self.took_us.lock().expect("no panic").push(sent.elapsed().as_micros() as u32);
+        if let Err((error, _)) = result {
+            *self.failed.lock().expect("no panic") = Some(error.to_string());
+        }
+    }
+}
+
+fn main() {
+    let mut words = std::env::args().skip(1);
+    let mode = words.next().expect("produce, consume or latency");
+    let args = Args(words.filter_map(|w| w.split_once('=').map(|(k, v)| (k.into(), v.into()))).collect());
+    match mode.as_str() {
+        "produce" => produce(&args),
+        "consume" => consume(&args),
+        "latency" => latency(&args),
+        other => panic!("no load is called {other}"),
+    }
+}
+
+fn producer(args: &Args) -> ThreadedProducer<Deliveries> {
+    let mut config = args.client();
+    config.set("acks", args.text("acks", "all")).set("linger.ms", args.text("linger", "5"));
+    config.set("queue.buffering.max.messages", "1000000").set("queue.buffering.max.kbytes", "262144");
+    config.set("max.in.flight.requests.per.connection", "5");
+    config.set("enable.idempotence", if args.number("idempotent", 0) == 1 { "true" } else { "false" });
+    config.create_with_context(Deliveries::default()).expect("a producer")
+}
+
+fn produce(args: &Args) {
+    let (records, producers) = (args.number("records", 100_000), args.number("producers", 1));
+    let start = Instant::now();
+    let threads: Vec<_> = (0..producers)
+        .map(|index| {
+            let args = Args(args.0.clone());
+            std::thread::spawn(move || produce_one(&args, records / producers, index))
+        })
+        .collect();
+    let mut took: Vec<u32> =
+        threads.into_iter().flat_map(|thread| thread.join().expect("a producer")).collect();
+    report(records / producers * producers, start.elapsed(), &mut took);
+}
+
+fn produce_one(args: &Args, records: u64, index: u64) -> Vec<u32> {
+    let (producer, topic) = (producer(args), args.text("topic", "load"));
+    let payload = vec![b'x'; args.number("size", 100) as usize];
+    let keyed = args.number("keyed", 0) == 1;
+    for n in 0..records {
+        let key = format!("{}", (n * 7919 + index) % 100_000);
+        loop {
+            let mut record = BaseRecord::with_opaque_to(&topic, Box::new(Instant::now())).payload(&payload);
+            if keyed {
+                record = record.key(&key);
+            }
+            match producer.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err((error, _)) => panic!("{error}"),
+            }
+        }
+    }
+    producer.flush(PATIENCE).expect("everything is delivered in time");
+    let context = producer.context();
+    assert_eq!(*context.failed.lock().expect("no panic"), None);
+    std::mem::take(&mut context.took_us.lock().expect("no panic"))
+}
+
+fn consumer(args: &Args, from: Offset) -> BaseConsumer {
+    let topic = args.text("topic", "load");
+    let mut config = args.client();
+    config.set("group.id", "load").set("enable.auto.commit", "false").set("fetch.wait.max.ms", "500");
+    config.set("check.crcs", "false").set("queued.min.messages", "200000");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE).expect("metadata");
+    let mut all = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        all.add_partition_offset(&topic, partition.id(), from).expect("an offset");
+    }
+    consumer.assign(&all).expect("assigned");
+    consumer
+}
+
+fn consume(args: &Args) {
+    let (consumer, records) = (consumer(args, Offset::Beginning), args.number("records", 100_000));
+    let (mut seen, mut start) = (0, None);
+    while seen < records {
+        consumer.poll(PATIENCE).expect("a record in time").expect("no error");
+        start.get_or_insert_with(Instant::now);
+        seen += 1;
+    }
+    report(seen, start.expect("records").elapsed(), &mut Vec::new());
+}
+
+fn now_us() -> u64 {
+    UNIX_EPOCH.elapsed().expect("after 1970").as_micros() as u64
+}
+
+fn latency(args: &Args) {
+    let (records, rate) = (args.number("records", 100_000), args.number("rate", 10_000));
+    let consumer = consumer(args, Offset::End);
+    // The consumer is at the end before the first record comes.
+    assert!(consumer.poll(Duration::from_secs(2)).is_none());
+    let args = Args(args.0.clone());
+    let size = args.number("size", 1024).max(8) as usize;
+    let start = Instant::now();
+    let sending = std::thread::spawn(move || {
+        let (producer, topic) = (producer(&args), args.text("topic", "load"));
+        let mut payload = vec![b'x'; size];
+        let begin = now_us();
+        for n in 0..records {
+            let due = begin + n * 1_000_000 / rate;
+            while now_us() < due {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            payload[..8].copy_from_slice(&due.to_be_bytes());
+            let record: BaseRecord<'_, [u8], [u8], Box<Instant>> =
+                BaseRecord::with_opaque_to(&topic, Box::new(Instant::now())).payload(&payload[..]);
+            producer.send(record).map_err(|(error, _)| error).expect("queued");
+        }
+        producer.flush(PATIENCE).expect("delivered");
+    });
+    let mut took = Vec::with_capacity(records as usize);
+    while (took.len() as u64) < records {
+        let message = consumer.poll(PATIENCE).expect("a record in time").expect("no error");
+        let due = message.payload().and_then(|p| p.first_chunk()).map_or(0, |due| u64::from_be_bytes(*due));
+        took.push(now_us().saturating_sub(due) as u32);
+    }
+    sending.join().expect("the producer");
+    // The first tenth warms caches and connections.
+    let mut steady = took.split_off(took.len() / 10);
+    report(records, start.elapsed(), &mut steady);
+}
+
+fn report(records: u64, took: Duration, latencies_us: &mut [u32]) {
+    latencies_us.sort_unstable();
+    let at = |quantile: f64| {
+        let index = (latencies_us.len() as f64 * quantile) as usize;
+        latencies_us.get(index.min(latencies_us.len().saturating_sub(1))).copied().unwrap_or(0)
+    };
+    println!(
+        r#"{{"records":{records},"seconds":{:.4},"p50_us":{},"p99_us":{},"p999_us":{}}}"#,
+        took.as_secs_f64(),
+        at(0.5),
+        at(0.99),
+        at(0.999)
+    );
+}
