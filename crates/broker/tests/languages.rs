@@ -38,9 +38,9 @@ async fn check(mut command: Command) {
 }
 
 async fn python(library: &str) {
-    let Some(python) = tool("KETCH_TEST_KAFKA_PYTHON") else { return };
-    let mut command = Command::new(python);
-    command.arg(program("python/kafka_clients.py")).arg(library);
+    let Some(path) = tool("KETCH_TEST_KAFKA_PYTHONPATH") else { return };
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", path).arg(program("python/kafka_clients.py")).arg(library);
     check(command).await;
 }
 
