@@ -252,6 +252,28 @@ pub fn meta(kv: &KeyValue) -> [u8; META_BYTES] {
     out
 }
 
+/// A current record, not copied.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    pub create_revision: i64,
+    pub mod_revision: i64,
+    pub version: i64,
+    pub lease: i64,
+    pub value: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    pub(crate) fn parse(record: &'a [u8]) -> Result<Self, StateError> {
+        Ok(Self {
+            create_revision: number(record, 0)?,
+            mod_revision: number(record, 8)?,
+            version: number(record, 16)?,
+            lease: number(record, 24)?,
+            value: record.get(META_BYTES..).unwrap_or_default(),
+        })
+    }
+}
+
 /// The mod revision in a current record.
 ///
 /// # Errors

@@ -95,6 +95,36 @@ pub(crate) fn range_at(
     Ok(response)
 }
 
+/// Whether a request is answered by the keys as they are now, in the store's own order: what [`records`] can serve.
+#[must_use]
+pub fn is_of_now(request: &RangeRequest) -> bool {
+    let now = request.revision.is_none_or(|revision| revision.get() <= 0);
+    now && !request.count_only && arrange::is_plain(request)
+}
+
+/// The keys of a range as they are now, as they are stored, for who passes them on without building values of them:
+/// calls `each` with at most `limit` of them (0: all). How many there are.
+///
+/// # Errors
+/// When the state fails, or `each` says so.
+pub fn records(
+    state: &impl Reader,
+    range: &KeyRange,
+    limit: usize,
+    each: &mut dyn FnMut(&[u8], layout::Record<'_>) -> Result<(), StateError>,
+) -> Result<usize, StateError> {
+    let (mut count, limit) = (0, if limit == 0 { usize::MAX } else { limit });
+    let (from, to) = layout::current_bounds(range);
+    try_scan(state, (&from, &to), false, |raw, record| {
+        if count < limit {
+            each(&raw[1..], layout::Record::parse(record)?)?;
+        }
+        count += 1;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(count)
+}
+
 /// Serves a request as if it asked for the store's own order and no bounds.
 fn scan_range(state: &impl Reader, request: &RangeRequest, now: Revision) -> Result<RangeResponse, Failure> {
     let at = request.revision.filter(|r| r.get() > 0);

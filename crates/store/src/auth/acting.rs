@@ -11,6 +11,7 @@ use store_api::{
 };
 
 use crate::Handle;
+use crate::db::View;
 
 /// A member, used by one caller. What the caller may not is refused: writes where they are applied, reads on the view
 /// they read.
@@ -53,6 +54,18 @@ impl Acting {
             Reply::Txn(response) => Ok(response),
             other => Err(Error::Corrupt(format!("unexpected reply {other:?}"))),
         }
+    }
+
+    /// A view on which the caller may read this range; of everything acknowledged before unless `serializable`.
+    pub(crate) async fn view(&self, range: &KeyRange, serializable: bool) -> Result<View, Error> {
+        if !serializable {
+            self.handle.read_barrier().await?;
+        }
+        let view = self.handle.inner.reads.db.view()?;
+        if let Some(caller) = self.who() {
+            auth::permit_range(&view, caller, range)?;
+        }
+        Ok(view)
     }
 
     /// Whether the caller may read a range: what a watch asks for each key range it is made for.

@@ -23,6 +23,7 @@ mod lock;
 mod maintenance;
 mod metrics;
 mod queue;
+mod range;
 mod reflection;
 mod server;
 mod watch;
@@ -194,7 +195,7 @@ impl Door {
 /// Everything that is served.
 fn services(door: &Arc<Door>) -> grpc::Services {
     grpc::Services::new(door)
-        .add(pb::kv_server::KvServer::new(kv::Kv(door.clone())))
+        .add(range::KvService::new(door))
         .add(pb::cluster_server::ClusterServer::new(cluster::Cluster(door.clone())))
         .add(pb::maintenance_server::MaintenanceServer::new(maintenance::Maintenance(door.clone())))
         .add(pb::auth_server::AuthServer::new(auth::Auth(door.clone())))
