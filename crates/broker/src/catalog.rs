@@ -89,6 +89,13 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// The text, where there is one to tell.
+    pub(crate) fn told(self) -> Option<String> {
+        (!self.text.is_empty()).then_some(self.text)
+    }
+}
+
 impl From<store_api::Error> for Refusal {
     /// The cluster's metadata cannot be reached or is overloaded: clients try again.
     fn from(error: store_api::Error) -> Self {

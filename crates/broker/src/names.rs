@@ -25,8 +25,8 @@ pub(crate) fn check(name: &str) -> Result<(), String> {
         let text = "the length of the name is longer than the max allowed length";
         Err(format!("Topic name is invalid: {text} {NAME_LENGTH_MAX}, topic: {name}"))
     } else if !name.chars().all(legal) {
-        let text = "it contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'";
-        Err(format!("Topic name is invalid: '{name}': {text}"))
+        let text = "contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'";
+        Err(format!("Topic name is invalid: '{name}' {text}"))
     } else {
         Ok(())
     }

@@ -13,7 +13,7 @@ use store_api::{Op, Store, Txn};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
-use crate::api::Broker;
+use crate::api::{Broker, Parts};
 use crate::catalog::{Catalog, LastStop};
 use crate::config::Server;
 use crate::listeners::{self, Listener};
@@ -163,16 +163,9 @@ impl Service {
         catalog.finish_boot().map_err(Error::io(options.dir.display()))?;
         catalog.settle().await;
         let connections = tasks.child();
-        let broker = Broker::new(
-            &options,
-            cluster_id,
-            catalog.clone(),
-            server,
-            resources.clone(),
-            listeners,
-            store,
-            connections.clone(),
-        );
+        let parts =
+            Parts { catalog: catalog.clone(), server, resources: resources.clone(), listeners, store };
+        let broker = Broker::new(&options, cluster_id, parts, connections.clone());
         let follow = catalog.clone().follow(revision, tasks.token());
         tasks.spawn(TaskKind::Critical, "kafka-catalog", follow);
         let follow = resources.follow(catalog, configured, tasks.token());

@@ -253,7 +253,7 @@ fn line(id: &Uuid, client_id: &str, key: &otlp::SeriesKey, value: &otlp::Value) 
     let mut out = String::from("kafka_client_");
     let name = key.name.strip_prefix("org.apache.kafka.").unwrap_or(&key.name);
     out.extend(name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
-    if value.is_total {
+    if value.is_total && !out.ends_with("_total") {
         out.push_str("_total");
     }
     let _ = write!(out, "{{client_instance_id=\"{id}\",client_id=\"{}\"", escaped(client_id));

@@ -16,6 +16,8 @@ const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 const DUMP: &str = "org.apache.kafka.tools.DumpLogSegments";
+const CLIENT_METRICS: &str = "org.apache.kafka.tools.ClientMetricsCommand";
+const PERFORMANCE: &str = "org.apache.kafka.tools.ProducerPerformance";
 
 /// A Java virtual machine on two busy cores takes its time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -218,4 +220,24 @@ async fn members(tools: &Tools, count: usize) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     panic!("the group never had {count} members");
+}
+
+/// The Java producer pushes its metrics by itself when a subscription asks for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_java_producer_pushes_its_metrics() {
+    let Some(class_path) = class_path() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path()).await;
+    let tools = Tools { class_path, bootstrap: served.bootstrap() };
+    tools.run(TOPICS, &["--create", "--topic", "t"]).await;
+    let name = ["--alter", "--name", "all", "--metrics", "org.apache.kafka.producer.", "--interval", "200"];
+    tools.run(CLIENT_METRICS, &name).await;
+    // Slow enough that the producer lives for several intervals.
+    let args = ["--num-records", "300", "--record-size", "10", "--throughput", "100", "--topic", "t"];
+    tools.run(PERFORMANCE, &args).await;
+    let text = served.handle.metrics();
+    let pushed =
+        |name: &str| text.lines().any(|line| line.starts_with(&format!("kafka_client_producer_{name}")));
+    assert!(pushed("connection_creation_total{") && pushed("request_latency_avg{"), "{text}");
+    served.stop().await;
 }

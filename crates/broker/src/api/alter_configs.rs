@@ -51,7 +51,7 @@ pub(crate) async fn alter(
     let responses = alter_all(c, asked.collect(), request.validate_only).await;
     let result = |(asked, done): (Asked, Result<(), Refusal>)| AlterResult {
         error_code: done.as_ref().err().map_or(0, |refusal| refusal.code.code()),
-        error_message: done.err().map(|refusal| refusal.text),
+        error_message: done.err().and_then(Refusal::told),
         resource_type: asked.kind,
         resource_name: asked.name,
     };
@@ -74,7 +74,7 @@ pub(crate) async fn replace(c: &Connection, request: AlterConfigsRequest) -> Alt
     let responses = alter_all(c, asked.collect(), request.validate_only).await;
     let result = |(asked, done): (Asked, Result<(), Refusal>)| ReplaceResult {
         error_code: done.as_ref().err().map_or(0, |refusal| refusal.code.code()),
-        error_message: done.err().map(|refusal| refusal.text),
+        error_message: done.err().and_then(Refusal::told),
         resource_type: asked.kind,
         resource_name: asked.name,
     };
@@ -164,15 +164,18 @@ async fn alter_topic(c: &Connection, asked: &Asked, validate_only: bool) -> Resu
     names::check(&asked.name).map_err(|text| Refusal::new(ErrorCode::InvalidTopicException, text))?;
     let mut last = Ok(());
     for _ in 0..TRIES {
-        let unknown = ErrorCode::UnknownTopicOrPartition;
-        let topic =
-            c.broker.catalog.topic(&asked.name).ok_or_else(|| Refusal::new(unknown, unknown.message()))?;
+        let topic = c.broker.catalog.topic(&asked.name);
+        let own = topic.as_ref().map(|topic| topic.record.configs.clone()).unwrap_or_default();
+        let default = |name: &str| c.broker.server.topic_text(&Values::new(), name);
+        let configs = changed(Scope::Topic, &own, asked, default)?;
+        config::check_topic(&configs).or_else(bad_config)?;
+        let Some(topic) = topic else {
+            let text = format!("The topic '{}' does not exist.", asked.name);
+            return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, text));
+        };
         if topic.is_internal() {
             return invalid(format!("The topic '{}' is internal.", asked.name));
         }
-        let default = |name: &str| c.broker.server.topic_text(&Values::new(), name);
-        let configs = changed(Scope::Topic, &topic.record.configs, asked, default)?;
-        config::check_topic(&configs).or_else(bad_config)?;
         if validate_only || configs == topic.record.configs {
             return Ok(());
         }
@@ -238,7 +241,9 @@ fn changed(
                 let now = configs.get(name).cloned().unwrap_or_else(|| default(name));
                 configs.insert(name.clone(), edit_list(&now, &value, op == APPEND));
             }
-            other => return invalid(format!("Unknown operations type {other}")),
+            other if scope == Scope::Broker => return invalid(format!("Unknown operations type {other}")),
+            // Kafka's controller fails on these.
+            _ => return Err(Refusal::new(ErrorCode::UnknownServerError, "")),
         }
     }
     Ok(configs)

@@ -14,12 +14,21 @@ use kafka_wire::messages::{
 use super::Connection;
 use super::metadata::CLUSTER_OPERATIONS;
 
-/// Asks for brokers; 2 would ask for controllers, which have no listener here.
+/// Asks for brokers.
 const BROKERS: i8 = 1;
+/// Asks for controllers, which have no listener here.
+const CONTROLLERS: i8 = 2;
 
 /// Answers DescribeCluster (KIP-700, KIP-919).
 pub(crate) fn describe(c: &Connection, request: &DescribeClusterRequest) -> DescribeClusterResponse {
-    if request.endpoint_type != BROKERS {
+    if !matches!(request.endpoint_type, BROKERS | CONTROLLERS) {
+        return DescribeClusterResponse {
+            error_code: ErrorCode::UnsupportedEndpointType.code(),
+            error_message: Some(format!("Unsupported endpoint type {}", request.endpoint_type)),
+            ..Default::default()
+        };
+    }
+    if request.endpoint_type == CONTROLLERS {
         return DescribeClusterResponse {
             error_code: ErrorCode::MismatchedEndpointType.code(),
             error_message: Some("The request was sent to an endpoint of the wrong type.".to_owned()),

@@ -36,6 +36,10 @@ mod source {
 /// Answers DescribeConfigs.
 pub(crate) fn describe(c: &Connection, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let tell = Tell { synonyms: request.include_synonyms, documentation: request.include_documentation };
+    let known = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
+    if request.resources.iter().any(|resource| !known.contains(&resource.resource_type)) {
+        return refused(request);
+    }
     let results = request.resources.into_iter().map(|resource| {
         let configs = described(c, &resource, &tell);
         DescribeConfigsResult {
@@ -46,6 +50,18 @@ pub(crate) fn describe(c: &Connection, request: DescribeConfigsRequest) -> Descr
             resource_name: resource.resource_name,
             configs: configs.unwrap_or_default(),
         }
+    });
+    DescribeConfigsResponse { results: results.collect(), ..Default::default() }
+}
+
+/// A kind that nobody knows fails the whole request, in Kafka's general words.
+fn refused(request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let results = request.resources.into_iter().map(|resource| DescribeConfigsResult {
+        error_code: ErrorCode::InvalidRequest.code(),
+        error_message: Some(ErrorCode::InvalidRequest.message().to_owned()),
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name,
+        configs: Vec::new(),
     });
     DescribeConfigsResponse { results: results.collect(), ..Default::default() }
 }

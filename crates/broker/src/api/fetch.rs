@@ -281,9 +281,13 @@ fn read(wanted: &Wanted, found: &Found, read_committed: bool, budget: usize, fir
         ..Default::default()
     };
     let partition = match found {
-        Ok(partition) if partition.is_deleted() => return refused(data, ErrorCode::UnknownTopicOrPartition),
-        Ok(partition) => partition,
-        Err(code) => return refused(data, *code),
+        Ok(partition) if !partition.is_deleted() => partition,
+        // What is not even there is told with an empty list, what cannot be read with none.
+        other => {
+            let code = other.as_ref().err().copied().unwrap_or(ErrorCode::UnknownTopicOrPartition);
+            let aborted_transactions = Some(Vec::new());
+            return PartitionData { aborted_transactions, ..refused(data, code) };
+        }
     };
     let position = &wanted.position;
     if let Err(code) = check_epoch(partition, position.leader_epoch) {
@@ -300,6 +304,7 @@ fn read(wanted: &Wanted, found: &Found, read_committed: bool, budget: usize, fir
     data.log_start_offset = partition.log_start().get();
     if let Some(diverging) = diverging {
         data.diverging_epoch = diverging;
+        data.aborted_transactions = None;
         return data;
     }
     if from > high_watermark {
@@ -358,6 +363,7 @@ fn refused(data: PartitionData, code: ErrorCode) -> PartitionData {
         high_watermark: -1,
         last_stable_offset: -1,
         log_start_offset: -1,
+        aborted_transactions: None,
         ..data
     }
 }

@@ -58,6 +58,7 @@ pub(crate) fn find(c: &Connection, head: RequestHead, request: m::FindCoordinato
         let error_message = (!code.is_ok()).then(|| code.message().to_owned());
         if version < KEYS_FROM {
             let error_code = code.code();
+            let error_message = error_message.or_else(|| Some("NONE".to_owned()));
             return m::FindCoordinatorResponse {
                 error_code,
                 error_message,
@@ -156,20 +157,31 @@ pub(crate) fn commit(c: &Connection, head: RequestHead, mut request: m::OffsetCo
             };
             if let Some(found) = &found {
                 topic.name = found.name.to_string();
-                return true;
             }
-            let code = missing(version);
-            let partitions =
-                topic.partitions.iter().map(|p| refused_commit(p.partition_index, code)).collect();
-            let name = std::mem::take(&mut topic.name);
-            refused.push(OffsetCommitResponseTopic { name, topic_id: topic.topic_id, partitions });
-            false
+            let is_there = |index| found.as_ref().is_some_and(|found| found.partition(index).is_some());
+            let code = if found.is_some() { ErrorCode::UnknownTopicOrPartition } else { missing(version) };
+            let gone = topic.partitions.extract_if(.., |p| !is_there(p.partition_index));
+            let partitions: Vec<_> = gone.map(|p| refused_commit(p.partition_index, code)).collect();
+            if !partitions.is_empty() {
+                let (name, topic_id) = (topic.name.clone(), topic.topic_id);
+                refused.push(OffsetCommitResponseTopic { name, topic_id, partitions });
+            }
+            !topic.partitions.is_empty()
         });
         let mut response = match request.topics.is_empty() && !refused.is_empty() {
             true => m::OffsetCommitResponse::default(),
             false => commit_known(&c, version, request).await,
         };
-        response.topics.extend(refused);
+        for topic in refused {
+            // A topic with partitions of both kinds has one entry.
+            let same = |known: &&mut OffsetCommitResponseTopic| {
+                known.name == topic.name && known.topic_id == topic.topic_id
+            };
+            match response.topics.iter_mut().find(same) {
+                Some(known) => known.partitions.extend(topic.partitions),
+                None => response.topics.push(topic),
+            }
+        }
         response
     })
 }

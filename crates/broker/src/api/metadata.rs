@@ -116,6 +116,9 @@ pub(crate) fn describe_partitions(
     c: &Connection,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
+    if let Some(code) = refusal(&request) {
+        return refused(request, code);
+    }
     let snapshot = c.broker.catalog.snapshot();
     let all = request.topics.is_empty();
     let mut wanted: Vec<String> = request.topics.into_iter().map(|topic| topic.name).collect();
@@ -153,10 +156,35 @@ pub(crate) fn describe_partitions(
     response
 }
 
+/// Why the whole request is refused: a cursor must point at one of the topics asked for. (Kafka fails on empty names.)
+fn refusal(request: &DescribeTopicPartitionsRequest) -> Option<ErrorCode> {
+    if request.topics.iter().any(|topic| topic.name.is_empty()) {
+        return Some(ErrorCode::UnknownServerError);
+    }
+    let cursor = request.cursor.as_ref()?;
+    let listed =
+        request.topics.is_empty() || request.topics.iter().any(|topic| topic.name == cursor.topic_name);
+    (!listed || cursor.partition_index < 0).then_some(ErrorCode::InvalidRequest)
+}
+
+fn refused(request: DescribeTopicPartitionsRequest, code: ErrorCode) -> DescribeTopicPartitionsResponse {
+    let topics = request.topics.into_iter().map(|topic| DescribeTopicPartitionsResponseTopic {
+        error_code: code.code(),
+        name: Some(topic.name),
+        ..Default::default()
+    });
+    DescribeTopicPartitionsResponse { topics: topics.collect(), ..Default::default() }
+}
+
 fn unknown(name: String) -> DescribeTopicPartitionsResponseTopic {
     let legal = names::check(&name).is_ok();
     let code = if legal { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::InvalidTopicException };
-    DescribeTopicPartitionsResponseTopic { error_code: code.code(), name: Some(name), ..Default::default() }
+    DescribeTopicPartitionsResponseTopic {
+        error_code: code.code(),
+        name: Some(name),
+        topic_authorized_operations: TOPIC_OPERATIONS,
+        ..Default::default()
+    }
 }
 
 fn described(

@@ -64,17 +64,18 @@ pub(crate) struct Broker {
     pub telemetry: Telemetry,
 }
 
+/// What a broker is put together from.
+pub(crate) struct Parts {
+    pub catalog: Arc<Catalog>,
+    pub server: Arc<Server>,
+    pub resources: Arc<Resources>,
+    pub listeners: Vec<Listener>,
+    pub store: Arc<dyn Store>,
+}
+
 impl Broker {
-    pub(crate) fn new(
-        options: &Options,
-        cluster_id: String,
-        catalog: Arc<Catalog>,
-        server: Arc<Server>,
-        resources: Arc<Resources>,
-        listeners: Vec<Listener>,
-        store: Arc<dyn Store>,
-        tasks: Tasks,
-    ) -> Arc<Self> {
+    pub(crate) fn new(options: &Options, cluster_id: String, parts: Parts, tasks: Tasks) -> Arc<Self> {
+        let Parts { catalog, server, resources, listeners, store } = parts;
         Arc::new(Self {
             groups: Groups::new(&server),
             memory: Memory::new(

@@ -103,7 +103,9 @@ fn fault_text(fault: &Fault, partition: &Partition, rules: &Rules, now_ms: i64) 
 /// Appends what can be appended; the reply waits for the flusher when `acks=all` and durability is fsync.
 pub(crate) fn handle(c: &Connection, head: RequestHead, request: ProduceRequest) -> Result<Reply, Close> {
     let (acks, version) = (request.acks, head.version);
-    let transactional = request.transactional_id.is_some();
+    if let Some((code, text)) = refuse_all(&request) {
+        return refused_all(&head, request, code, text);
+    }
     let mut waits = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for data in request.topic_data {
@@ -116,8 +118,7 @@ pub(crate) fn handle(c: &Connection, head: RequestHead, request: ProduceRequest)
         let mut partition_responses = Vec::with_capacity(data.partition_data.len());
         for part in data.partition_data {
             let bytes = part.records.as_ref().map_or(0, Bytes::len) as u64;
-            let outcome = refuse_early(acks, transactional)
-                .and_then(|()| append(c, topic.as_ref(), missing, &head, part.index, part.records, acks));
+            let outcome = append(c, topic.as_ref(), missing, &head, part.index, part.records, acks);
             if outcome.is_err() {
                 c.broker.metrics.refused_produce(topic.as_ref().map(|topic| &topic.name), bytes);
             }
@@ -155,15 +156,61 @@ fn silent(response: &ProduceResponse) -> Result<Reply, Close> {
     }
 }
 
-fn refuse_early(acks: i16, transactional: bool) -> Result<(), Refused> {
-    if transactional {
-        // Transactions are not served: nobody may use an id of one.
-        return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
+/// Why a request is refused as a whole: Kafka looks for transactional batches before anything else, and on the way meets
+/// bytes that are no batch.
+fn refuse_all(request: &ProduceRequest) -> Option<(ErrorCode, Option<String>)> {
+    // Transactions are not served: nobody may use an id of one.
+    let not_allowed = Some((ErrorCode::TransactionalIdAuthorizationFailed, None));
+    if request.transactional_id.is_some() {
+        return not_allowed;
     }
-    if !matches!(acks, ACKS_ALL | 0 | 1) {
-        return Err(ErrorCode::InvalidRequiredAcks.into());
+    let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    for records in partitions.filter_map(|partition| partition.records.as_ref()) {
+        let mut rest: &[u8] = records;
+        while let Some(size) = rest.get(8..12).and_then(|size| size.try_into().ok()).map(i32::from_be_bytes) {
+            if size < BODY_BYTES_MIN {
+                let least = BODY_BYTES_MIN;
+                let text = format!("Record size {size} is less than the minimum record overhead ({least})");
+                return Some((ErrorCode::CorruptMessage, Some(text)));
+            }
+            match rest.get(16).map(|magic| *magic as i8) {
+                Some(magic) if !(0..=2).contains(&magic) => {
+                    let text = format!("Invalid magic found in record: {magic}");
+                    return Some((ErrorCode::CorruptMessage, Some(text)));
+                }
+                _ => {}
+            }
+            match Batch::split(rest) {
+                Ok((batch, _)) if batch.is_transactional() => return not_allowed,
+                Ok((_, after)) => rest = after,
+                Err(_) => break,
+            }
+        }
     }
-    Ok(())
+    None
+}
+
+fn refused_all(
+    head: &RequestHead,
+    request: ProduceRequest,
+    code: ErrorCode,
+    text: Option<String>,
+) -> Result<Reply, Close> {
+    let refused = |data: kafka_wire::messages::produce_request::TopicProduceData| TopicProduceResponse {
+        name: data.name,
+        topic_id: data.topic_id,
+        partition_responses: data
+            .partition_data
+            .iter()
+            .map(|partition| PartitionProduceResponse {
+                error_message: text.clone(),
+                ..answer(partition.index, Err(code.into())).0
+            })
+            .collect(),
+    };
+    let responses = request.topic_data.into_iter().map(refused).collect();
+    let response = ProduceResponse { responses, ..Default::default() };
+    if request.acks == 0 { silent(&response) } else { now(head, &response) }
 }
 
 fn append(
@@ -178,6 +225,9 @@ fn append(
     let partition = find(topic, index, missing)?;
     let topic = topic.expect("its partition was found");
     let records = only_batch(records.unwrap_or_default(), head.version)?;
+    if !matches!(acks, ACKS_ALL | 0 | 1) {
+        return Err(ErrorCode::InvalidRequiredAcks.into());
+    }
     if topic.is_internal() && head.client_id.as_deref() != Some("__admin_client") {
         return Err(Refused::at(ErrorCode::InvalidTopicException, &partition));
     }
@@ -209,9 +259,6 @@ fn only_batch(records: Bytes, version: i16) -> Result<Bytes, Refused> {
     let codec = batch.compression().map_err(|error| Refused::from(error.code()))?;
     if codec == Compression::Zstd && version < ZSTD_FROM {
         return Err(ErrorCode::UnsupportedCompressionType.into());
-    }
-    if batch.is_transactional() {
-        return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
     }
     let size = batch.bytes().len();
     Ok(if size == records.len() { records } else { records.slice(..size) })

@@ -27,7 +27,8 @@ pub(crate) async fn create_automatically(broker: &Broker, name: &str) -> Result<
     let internal = name == names::OFFSETS;
     let key = if internal { "offsets.topic.num.partitions" } else { "num.partitions" };
     let partitions = broker.server.number(key) as i32;
-    check_new(broker, name, partitions)?;
+    check_name(broker, name)?;
+    check_count(partitions)?;
     match broker.catalog.create(name, partitions, Values::new()).await {
         // Somebody else was faster: theirs will do, once it is here.
         Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => broker
@@ -38,7 +39,7 @@ pub(crate) async fn create_automatically(broker: &Broker, name: &str) -> Result<
     }
 }
 
-fn check_new(broker: &Broker, name: &str, partitions: i32) -> Result<(), Refusal> {
+fn check_name(broker: &Broker, name: &str) -> Result<(), Refusal> {
     names::check(name).map_err(|text| Refusal::new(ErrorCode::InvalidTopicException, text))?;
     let snapshot = broker.catalog.snapshot();
     if snapshot.by_name.contains_key(name) {
@@ -49,10 +50,10 @@ fn check_new(broker: &Broker, name: &str, partitions: i32) -> Result<(), Refusal
         let text = format!("Topic '{name}' collides with existing topic: {other}");
         return Err(Refusal::new(ErrorCode::InvalidTopicException, text));
     }
-    if partitions < 1 {
-        let text = "Number of partitions must be larger than 0, or -1 to use the default value.";
-        return Err(Refusal::new(ErrorCode::InvalidPartitions, text));
-    }
+    Ok(())
+}
+
+fn check_count(partitions: i32) -> Result<(), Refusal> {
     if partitions > PARTITIONS_MAX {
         let text = format!("Number of partitions must not be larger than {PARTITIONS_MAX}.");
         return Err(Refusal::new(ErrorCode::InvalidPartitions, text));
@@ -92,9 +93,10 @@ async fn create_one(
     validate_only: bool,
 ) -> Result<CreatableTopicResult, Refusal> {
     let broker = &c.broker;
-    let partitions = partitions_of(broker, wanted)?;
-    check_new(broker, &wanted.name, partitions)?;
+    check_name(broker, &wanted.name)?;
     let configs = configs_of(wanted)?;
+    let partitions = partitions_of(broker, wanted)?;
+    check_count(partitions)?;
     let id = match validate_only {
         true => Uuid::nil(),
         false => broker.catalog.create(&wanted.name, partitions, configs.clone()).await?.record.id,
@@ -115,8 +117,25 @@ async fn create_one(
 fn partitions_of(broker: &Broker, wanted: &CreatableTopic) -> Result<i32, Refusal> {
     let invalid = |text: &str| Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
     if wanted.assignments.is_empty() {
+        let factor = wanted.replication_factor;
+        if factor != -1 && factor < 1 {
+            let text = "Replication factor must be larger than 0, or -1 to use the default value.";
+            return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, text));
+        }
+        if wanted.num_partitions != -1 && wanted.num_partitions < 1 {
+            let text = "Number of partitions was set to an invalid non-positive value.";
+            return Err(Refusal::new(ErrorCode::InvalidPartitions, text));
+        }
+        if factor > 1 {
+            // One broker holds one replica.
+            let text = format!(
+                "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} \
+                 cannot be reached because only 1 broker(s) are registered or some brokers have all their log \
+                 directories cordoned."
+            );
+            return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, text));
+        }
         let default = broker.server.number("num.partitions") as i32;
-        check_factor(wanted.replication_factor)?;
         return Ok(if wanted.num_partitions == -1 { default } else { wanted.num_partitions });
     }
     if wanted.replication_factor != -1 {
@@ -141,20 +160,6 @@ fn partitions_of(broker: &Broker, wanted: &CreatableTopic) -> Result<i32, Refusa
         return invalid("partitions should be a consecutive 0-based integer sequence");
     }
     Ok(count)
-}
-
-/// One broker holds one replica.
-fn check_factor(factor: i16) -> Result<(), Refusal> {
-    let text = match factor {
-        -1 | 1 => return Ok(()),
-        ..1 => "Replication factor must be larger than 0, or -1 to use the default value.".to_owned(),
-        _ => format!(
-            "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot \
-             be reached because only 1 broker(s) are registered or some brokers have all their log directories \
-             cordoned."
-        ),
-    };
-    Err(Refusal::new(ErrorCode::InvalidReplicationFactor, text))
 }
 
 fn configs_of(wanted: &CreatableTopic) -> Result<Values, Refusal> {
@@ -244,7 +249,7 @@ pub(crate) async fn create_partitions(
         response.results.push(CreatePartitionsTopicResult {
             name: wanted.name,
             error_code: done.as_ref().err().map_or(0, |refusal| refusal.code.code()),
-            error_message: done.err().map(|refusal| refusal.text),
+            error_message: done.err().and_then(Refusal::told),
         });
     }
     response
@@ -252,8 +257,7 @@ pub(crate) async fn create_partitions(
 
 async fn grow(c: &Connection, wanted: &CreatePartitionsTopic, validate_only: bool) -> Result<(), Refusal> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
-    let topic =
-        c.broker.catalog.topic(&wanted.name).ok_or_else(|| Refusal::new(unknown, unknown.message()))?;
+    let topic = c.broker.catalog.topic(&wanted.name).ok_or_else(|| Refusal::new(unknown, ""))?;
     let (now, count) = (topic.record.partitions, wanted.count);
     let invalid = |text: String| Err(Refusal::new(ErrorCode::InvalidPartitions, text));
     if count == now {

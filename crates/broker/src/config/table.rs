@@ -15,11 +15,6 @@ const DOCS: &str = include_str!("docs.tsv");
 const OUR_DEFAULTS: &[(&str, &str)] = &[
     // Each connection holds a descriptor; the process has 20,000.
     ("max.connections", "10000"),
-    // One broker holds one replica.
-    ("offsets.topic.replication.factor", "1"),
-    // Listeners are given by the options.
-    ("listeners", ""),
-    ("node.id", "1"),
 ];
 
 /// Where a key belongs.

@@ -44,7 +44,15 @@ pub fn normalise(key: ApiKey, ours: &mut Value, theirs: &mut Value) {
         }
     }
     if key == ApiKey::ApiVersions {
+        without_telemetry(ours);
         only_served(ours, theirs);
+    }
+}
+
+/// Kafka announces telemetry only with a plug-in that exports it; here it is exported always.
+fn without_telemetry(ours: &mut Value) {
+    if let Some(all) = ours["api_keys"].as_array_mut() {
+        all.retain(|item| !matches!(item["api_key"].as_i64(), Some(71 | 72)));
     }
 }
 

@@ -218,13 +218,19 @@ impl PartitionLog {
     /// The largest epoch not above `requested` and its end; `log_end` bounds the newest.
     #[must_use]
     pub fn epoch_end(&self, requested: i32, log_end: Offset) -> EpochEnd {
-        self.state.lock().epochs.end_of(requested, log_end)
+        let state = self.state.lock();
+        // The first leader has epoch 0, whether it wrote anything yet or not.
+        if requested == 0 && state.epochs.latest().is_none() {
+            return EpochEnd { epoch: 0, end: log_end };
+        }
+        state.epochs.end_of(requested, log_end)
     }
 
     /// The epoch that wrote `offset`; -1 when unknown.
     #[must_use]
     pub fn epoch_of(&self, offset: Offset) -> i32 {
-        self.state.lock().epochs.epoch_of(offset)
+        let state = self.state.lock();
+        if state.epochs.latest().is_none() { 0 } else { state.epochs.epoch_of(offset) }
     }
 
     /// Readers of committed records see what lies below: the high watermark, or the first offset of a transaction that is
