@@ -184,6 +184,7 @@ impl Applier {
         let Applied { revision, replies, events, leases, auth } = done;
         self.auth.apply(auth, applied.index.get().unsigned_abs());
         self.leases.apply(&leases, self.clock.monotonic());
+        self.db.stats.applied(entries, &events);
         self.hub.publish(revision, &events);
         Ok(replies)
     }

@@ -18,6 +18,7 @@ use redb::{
 
 use crate::backend::{Backend, Spill};
 use crate::replicator::NODE;
+use crate::stats::Stats;
 use crate::{Error, LogIndex, Options};
 
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("state");
@@ -53,6 +54,7 @@ pub(crate) struct Db {
     writing: Mutex<()>,
     home: OnceLock<Home>,
     used: Mutex<Option<Used>>,
+    pub stats: Arc<Stats>,
 }
 
 /// What a running member's state was opened with.
@@ -105,6 +107,7 @@ impl Db {
             database: RwLock::new(Some(database)),
             file: Mutex::new(Opened { spill, file }),
             writing: Mutex::default(),
+            stats: Arc::default(),
             home: OnceLock::new(),
             used: Mutex::default(),
         })
@@ -151,7 +154,11 @@ impl Db {
             let table = transaction.open_table(TABLE).map_err(io)?;
             change(&mut Change { table })?
         };
+        let began = Instant::now();
         transaction.commit().map_err(io)?;
+        if durable {
+            self.stats.commits.observe(began.elapsed());
+        }
         Ok(result)
     }
 

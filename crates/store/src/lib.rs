@@ -38,6 +38,7 @@ pub mod raft;
 mod replicator;
 mod service;
 pub mod snapshot;
+mod stats;
 mod status;
 
 use std::path::PathBuf;

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use commitlog::wal::{WalFrame, WalMeta};
 use commitlog::{Frame, Log, Offset};
 
 use crate::backend::is_full;
+use crate::stats::Stats;
 
 base::id_type!(
     /// The number of an entry in the replicated log; the first is 1.
@@ -56,12 +58,13 @@ pub(crate) struct Single {
     log: Arc<Log<WalFrame>>,
     dir: PathBuf,
     buffer: Vec<u8>,
+    stats: Arc<Stats>,
 }
 
 impl Single {
-    pub(crate) fn new(log: Arc<Log<WalFrame>>) -> Self {
+    pub(crate) fn new(log: Arc<Log<WalFrame>>, stats: Arc<Stats>) -> Self {
         let dir = log.dir().to_path_buf();
-        Self { log, dir, buffer: Vec::new() }
+        Self { log, dir, buffer: Vec::new(), stats }
     }
 
     fn append(&mut self, entries: &[Vec<u8>]) -> Result<Offset, ProposeError> {
@@ -81,7 +84,10 @@ impl Single {
 
     /// Makes the append durable. When there was no space for it after all, takes it back.
     fn flush(&self) -> Result<(), ProposeError> {
-        let Err(error) = self.log.flush() else { return Ok(()) };
+        let began = Instant::now();
+        let flushed = self.log.flush();
+        self.stats.syncs.observe(began.elapsed());
+        let Err(error) = flushed else { return Ok(()) };
         let refused = refusal(&error);
         match refused {
             ProposeError::NoSpace => {

@@ -172,7 +172,7 @@ fn launch(options: Options, identity: Identity, applier: Applier, tasks: &Tasks)
     let (done, closed) = watch::channel(false);
     let proposer = Proposer {
         requests: queue,
-        replicator: Box::new(Single::new(applier.log.clone())),
+        replicator: Box::new(Single::new(applier.log.clone(), applier.db.stats.clone())),
         out,
         health: applier.health.clone(),
     };

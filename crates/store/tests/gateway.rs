@@ -143,6 +143,8 @@ async fn health_version_and_metrics() {
         "etcd_server_has_leader 1",
         "etcd_server_is_leader 1",
         "etcd_debugging_mvcc_current_revision 2",
+        "etcd_mvcc_put_total 1",
+        "etcd_disk_wal_fsync_duration_seconds_count 1",
         r#"etcd_server_version{server_version="3.6.16"} 1"#,
         r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1"#,
         r#"etcd_server_healthcheck{name="non_learner",type="readyz"} 1"#,

@@ -19,6 +19,7 @@ use tonic::{Code, Status};
 
 use super::Door;
 use super::maintenance::{CLUSTER_VERSION, ETCD_VERSION};
+use crate::stats::Histogram;
 
 /// A number that rises.
 #[derive(Debug, Default)]
@@ -173,6 +174,18 @@ impl Page {
     }
 }
 
+impl Page {
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.head(name, "histogram", help);
+        for (bound, count) in histogram.cumulative() {
+            self.sample(&format!("{name}_bucket"), &format!("le=\"{bound}\""), count);
+        }
+        self.sample(&format!("{name}_bucket"), "le=\"+Inf\"", histogram.count());
+        self.sample(&format!("{name}_sum"), "", histogram.sum_s());
+        self.sample(&format!("{name}_count"), "", histogram.count());
+    }
+}
+
 /// The page.
 pub(super) fn page(door: &Door) -> Response<Body> {
     let mut page = Page::default();
@@ -247,6 +260,21 @@ fn store(page: &mut Page, door: &Door) {
     page.gauge("etcd_debugging_mvcc_current_revision", "The store's revision.", revision);
     if let Ok(compacted) = door.compacted() {
         page.gauge("etcd_debugging_mvcc_compact_revision", "History below it is forgotten.", compacted);
+    }
+    let stats = &door.store.inner.reads.db.stats;
+    let counts = [
+        ("etcd_mvcc_put_total", "Keys put.", &stats.puts),
+        ("etcd_mvcc_delete_total", "Keys deleted.", &stats.deletes),
+        ("etcd_mvcc_txn_total", "Transactions of more than one operation.", &stats.txns),
+    ];
+    for (name, help, count) in counts {
+        page.counter(name, help, count.load(Ordering::Relaxed));
+    }
+    let commits = "etcd_disk_backend_commit_duration_seconds";
+    page.histogram(commits, "Seconds a durable commit of the state took.", &stats.commits);
+    if door.store.inner.member.is_none() {
+        let syncs = "etcd_disk_wal_fsync_duration_seconds";
+        page.histogram(syncs, "Seconds a sync of the log took.", &stats.syncs);
     }
     let auth = door.store.auth_status().revision;
     page.gauge("etcd_debugging_auth_revision", "How often users and roles have changed.", auth);

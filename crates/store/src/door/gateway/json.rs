@@ -62,7 +62,7 @@ impl Call {
     ) -> Result<Bytes, Status> {
         let options = DeserializeOptions::new().deny_unknown_fields(false);
         let message = DynamicMessage::deserialize_with_options(self.method.input(), values, &options);
-        Ok(frame(&message.map_err(|error| Status::invalid_argument(format!("proto: {error}")))?))
+        Ok(frame(&message.map_err(|error| unreadable(&error))?))
     }
 
     /// A message of the answer as JSON.
@@ -84,6 +84,12 @@ impl Call {
         let json = self.to_json(message)?;
         Ok([br#"{"result":"#, &json[..], b"}\n"].concat().into())
     }
+}
+
+fn unreadable(error: &serde_json::Error) -> Status {
+    // Go's text for JSON that ends too early.
+    let text = if error.is_eof() { "unexpected EOF".to_owned() } else { format!("proto: {error}") };
+    Status::invalid_argument(text)
 }
 
 fn frame(message: &DynamicMessage) -> Bytes {
