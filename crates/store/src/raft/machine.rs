@@ -189,7 +189,7 @@ impl Shared {
 /// A snapshot on this side: the state itself when it is to be sent, a received one when it is to be installed.
 pub(crate) enum SnapshotData {
     Current,
-    Received(Received),
+    Received(Box<Received>),
 }
 
 /// The state machine as consensus drives it.
@@ -247,7 +247,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             return Ok(());
         };
         let shared = self.shared.clone();
-        self.shared.hands.run(move || shared.install(received)).await
+        self.shared.hands.run(move || shared.install(*received)).await
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<SnapshotData>>, io::Error> {

@@ -402,7 +402,7 @@ impl Member {
         });
         let (received, meta) = received.await.map_err(|e| failed(&e))?;
         tracing::info!(from, upto = ?meta.last_log_id, "received a whole state");
-        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(received) };
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(received)) };
         let done = self.raft.install_full_snapshot(vote, snapshot).await.map_err(|e| failed(&e))?;
         Ok(done.vote)
     }
