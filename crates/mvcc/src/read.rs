@@ -102,6 +102,9 @@ pub fn is_of_now(request: &RangeRequest) -> bool {
     now && !request.count_only && arrange::is_plain(request)
 }
 
+/// Called with a key and its record.
+pub type EachRecord<'a> = &'a mut dyn FnMut(&[u8], layout::Record<'_>) -> Result<(), StateError>;
+
 /// The keys of a range as they are now, as they are stored, for who passes them on without building values of them:
 /// calls `each` with at most `limit` of them (0: all). How many there are.
 ///
@@ -111,7 +114,7 @@ pub fn records(
     state: &impl Reader,
     range: &KeyRange,
     limit: usize,
-    each: &mut dyn FnMut(&[u8], layout::Record<'_>) -> Result<(), StateError>,
+    each: EachRecord<'_>,
 ) -> Result<usize, StateError> {
     let (mut count, limit) = (0, if limit == 0 { usize::MAX } else { limit });
     let (from, to) = layout::current_bounds(range);

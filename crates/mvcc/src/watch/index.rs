@@ -137,7 +137,7 @@ mod tests {
             if let Some(n) = drop {
                 index.remove(&ranges[n]);
             }
-            let gone = |n: usize| index.ids.get(&ranges[n]).is_none();
+            let gone = |n: usize| !index.ids.contains_key(&ranges[n]);
             for key in ["", "a", "a/", "a/b", "a/bb", "a/c", "b", "z", "\u{7f}x"] {
                 let mut found = Vec::new();
                 index.matching(key.as_bytes(), |id| found.push(id));
