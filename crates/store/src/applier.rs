@@ -40,6 +40,8 @@ const LAZY_ENTRIES: usize = 64;
 const APPLY_ENTRIES: usize = 512;
 /// Events that one step of cleaning up after a compaction looks at: a few milliseconds.
 const SWEEP_EVENTS: usize = 256;
+/// The same while there are writes, after each batch of them.
+const SWEEP_EVENTS_LOADED: usize = 64;
 
 pub(crate) struct Applier {
     pub db: Arc<Db>,
@@ -127,7 +129,13 @@ impl Applier {
         let durable = self.wants_durable();
         let began = Instant::now();
         match batch {
-            Some(batch) => self.apply_batch(batch, durable)?,
+            Some(batch) => {
+                self.apply_batch(batch, durable)?;
+                // Under load there is no idle time: a little is swept after every batch, so that it ends at all.
+                if self.sweeping && !durable {
+                    self.sweep_events(SWEEP_EVENTS_LOADED)?;
+                }
+            }
             None if durable => self.db.update(true, |_| Ok(()))?,
             None => return self.sweep(),
         }
@@ -190,8 +198,12 @@ impl Applier {
     }
 
     fn sweep(&mut self) -> Result<(), StateError> {
+        self.sweep_events(SWEEP_EVENTS)
+    }
+
+    fn sweep_events(&mut self, events: usize) -> Result<(), StateError> {
         if self.sweeping {
-            self.sweeping = self.db.update(false, |state| mvcc::sweep(state, SWEEP_EVENTS))?;
+            self.sweeping = self.db.update(false, |state| mvcc::sweep(state, events))?;
             self.dirty.get_or_insert_with(Instant::now);
         }
         Ok(())

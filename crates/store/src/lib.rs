@@ -23,6 +23,7 @@ mod alarm;
 mod applier;
 pub mod auth;
 mod backend;
+mod compactor;
 mod db;
 pub mod door;
 pub mod external;
@@ -48,6 +49,7 @@ use base::clock::{SharedClock, SystemClock};
 use base::disk::{Disk, RealDisk};
 use base::random::Random;
 
+pub use compactor::Retention;
 pub use handle::Handle;
 pub use replicator::{Committed, LogIndex, ProposeError, Replicator};
 pub use service::Service;
