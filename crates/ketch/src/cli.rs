@@ -71,6 +71,16 @@ pub enum Durability {
     PageCache,
 }
 
+/// What the retention of history counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CompactionMode {
+    /// Time
+    Periodic,
+    /// Revisions
+    Revision,
+}
+
 impl Durability {
     /// As it is written on the command line.
     pub fn name(self) -> &'static str {
@@ -143,6 +153,33 @@ pub struct UpArgs {
     /// Memory for the store's cache, in MiB [default: 16]
     #[arg(long, env = "KETCH_STORE_CACHE", value_name = "MIB")]
     pub store_cache: Option<usize>,
+    /// Bytes of the store at which writes that add to it are refused [default: 2147483648]; 0 for no bound
+    #[arg(long, env = "KETCH_QUOTA_BACKEND_BYTES", value_name = "BYTES")]
+    pub quota_backend_bytes: Option<u64>,
+    /// Whether history is kept by time or by revisions
+    #[arg(
+        long,
+        env = "KETCH_AUTO_COMPACTION_MODE",
+        value_name = "MODE",
+        requires = "auto_compaction_retention"
+    )]
+    pub auto_compaction_mode: Option<CompactionMode>,
+    /// How much history to keep: a time such as 30m or 12h (a number alone is hours), or revisions; 0 keeps all
+    /// [default: 5m]
+    #[arg(long, env = "KETCH_AUTO_COMPACTION_RETENTION", value_name = "HOW_MUCH")]
+    pub auto_compaction_retention: Option<String>,
+    /// Run on this etcd instead of a store of our own: URLs, comma separated
+    #[arg(long, env = "KETCH_STORE_ENDPOINTS", value_delimiter = ',', value_name = "URL")]
+    pub store_endpoints: Option<Vec<String>>,
+    /// Authority that signed that etcd's certificates
+    #[arg(long, env = "KETCH_STORE_CACERT", value_name = "FILE")]
+    pub store_cacert: Option<PathBuf>,
+    /// Certificate to show to that etcd
+    #[arg(long, env = "KETCH_STORE_CERT", value_name = "FILE", requires = "store_key")]
+    pub store_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, env = "KETCH_STORE_KEY", value_name = "FILE", requires = "store_cert")]
+    pub store_key: Option<PathBuf>,
     /// What to log to standard error: error, warn, info, debug, or filters such as 'warn,broker=debug' [default: warn]
     #[arg(long, env = "KETCH_LOG", value_name = "FILTER")]
     pub log: Option<String>,

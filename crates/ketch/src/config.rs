@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::cli::{DataDir, Durability, UpArgs};
+use crate::cli::{CompactionMode, DataDir, Durability, UpArgs};
 
 /// Name of the directory under a user's data home.
 const USER_DIR: &str = "ketch";
@@ -34,6 +34,12 @@ pub struct Config {
     pub service_cidr: Cidr,
     pub cluster_domain: String,
     pub store_cache_bytes: usize,
+    /// None for no bound.
+    pub store_quota_bytes: Option<u64>,
+    /// What the store itself keeps of history; None leaves that to whoever compacts.
+    pub retention: Option<store::Retention>,
+    /// An etcd to run on; None for a store of our own.
+    pub external: Option<External>,
     pub log: String,
     pub demo: bool,
 }
@@ -136,6 +142,55 @@ struct NetworkFile {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct StoreFile {
     cache_mib: Option<usize>,
+    quota_backend_bytes: Option<u64>,
+    auto_compaction_mode: Option<CompactionMode>,
+    auto_compaction_retention: Option<String>,
+    endpoints: Option<Vec<String>>,
+    cacert: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+/// kube-apiserver's `--etcd-compaction-interval`.
+const API_SERVER_RETENTION: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// An etcd that somebody else runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct External {
+    pub endpoints: Vec<String>,
+    pub cacert: Option<PathBuf>,
+    /// The certificate to show, and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+impl StoreFile {
+    fn external(&self, args: &UpArgs) -> Option<External> {
+        let endpoints = args.store_endpoints.clone().or_else(|| self.endpoints.clone())?;
+        let cert = args.store_cert.clone().or_else(|| self.cert.clone());
+        let key = args.store_key.clone().or_else(|| self.key.clone());
+        let cacert = args.store_cacert.clone().or_else(|| self.cacert.clone());
+        Some(External { endpoints, cacert, client: cert.zip(key) })
+    }
+
+    fn retention(&self, args: &UpArgs) -> Result<Option<store::Retention>> {
+        let text = args.auto_compaction_retention.as_ref().or(self.auto_compaction_retention.as_ref());
+        // Without a word of the user: what upstream's API server does to its etcd.
+        let Some(text) = text else { return Ok(Some(store::Retention::Time(API_SERVER_RETENTION))) };
+        let wrong = || format!("'{text}' is no retention such as 30m, 12h or 1000");
+        let mode =
+            args.auto_compaction_mode.or(self.auto_compaction_mode).unwrap_or(CompactionMode::Periodic);
+        if mode == CompactionMode::Revision {
+            let revisions: i64 = text.parse().with_context(wrong)?;
+            return Ok((revisions > 0).then_some(store::Retention::Revisions(revisions)));
+        }
+        let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+        let found = units.iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?, *ms)));
+        // As etcd reads it: a number alone is hours.
+        let (number, ms): (&str, u64) = found.unwrap_or((text, 3_600_000));
+        let number: u64 = number.parse().with_context(wrong)?;
+        let time = std::time::Duration::from_millis(number.checked_mul(ms).with_context(wrong)?);
+        Ok((!time.is_zero()).then_some(store::Retention::Time(time)))
+    }
 }
 
 impl Config {
@@ -176,6 +231,12 @@ impl Config {
                 .clone()
                 .or(file.network.cluster_domain)
                 .unwrap_or_else(|| "cluster.local".into()),
+            store_quota_bytes: args
+                .quota_backend_bytes
+                .or(file.store.quota_backend_bytes)
+                .map_or(Some(store::DEFAULT_QUOTA_BYTES), |bytes| (bytes > 0).then_some(bytes)),
+            retention: file.store.retention(args)?,
+            external: file.store.external(args),
             store_cache_bytes: args.store_cache.or(file.store.cache_mib).unwrap_or(16) << 20,
             log: args.log.clone().or(file.log).unwrap_or_else(|| "warn".into()),
             demo: args.demo,

@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 use api_client::Informers;
 use base::clock::{SharedClock, SystemClock};
 use base::random::Random;
-use base::task::Tasks;
+use base::task::{TaskKind, Tasks};
 use identity::UserInfo;
 use store_api::Store;
 use tokio::runtime::{Builder, Runtime};
@@ -101,7 +101,8 @@ struct Voyage<'a> {
 
 /// What runs.
 struct Parts {
-    store: store::Handle,
+    /// None where somebody else runs it.
+    store: Option<store::Handle>,
     etcd: Option<store::door::Handle>,
     api: apiserver::Handle,
     broker: Option<broker::Handle>,
@@ -145,8 +146,11 @@ impl<'a> Voyage<'a> {
         let ground = node::Ground::prepare(&self.config).await?;
         let gateway = ground.as_ref().map(|g| IpAddr::from(g.gateway));
         let pki = pki::Pki::open(&self.config.data_dir.join("pki"), self.clock.unix_ms() / 1000)?;
-        let store = self.start_store()?;
-        let etcd = self.start_etcd(&store, &pki, gateway).await?;
+        let (own, store) = self.start_store().await?;
+        let etcd = match &own {
+            Some(own) => self.start_etcd(own, &pki, gateway).await?,
+            None => None,
+        };
         let broker = self.start_broker(&store, gateway).await?;
         let api = self.start_api(&store, &pki, gateway).await?;
         self.write_kubeconfig(&api, &pki)?;
@@ -163,15 +167,39 @@ impl<'a> Voyage<'a> {
             None => None,
         };
         let console = self.start_console(broker.as_ref()).await?;
-        Ok(Parts { store, etcd, api, broker, node, console })
+        Ok(Parts { store: own, etcd, api, broker, node, console })
     }
 
-    fn start_store(&self) -> Result<store::Handle> {
+    /// Our own store, or somebody else's etcd.
+    async fn start_store(&self) -> Result<(Option<store::Handle>, Arc<dyn Store>)> {
+        if let Some(external) = &self.config.external {
+            return Ok((None, self.reach_etcd(external).await?));
+        }
         let mut options = store::Options::new(self.config.data_dir.join("store"));
         options.cache_bytes = self.config.store_cache_bytes;
+        options.quota_bytes = self.config.store_quota_bytes;
         let handle = store::Service::start(options, &self.tasks).context("the store does not start")?;
+        if let Some(retention) = self.config.retention {
+            let compacting = handle.clone();
+            self.tasks.spawn(TaskKind::Service, "store compactor", async move {
+                compacting.compact_always(retention).await;
+                Ok::<_, std::convert::Infallible>(())
+            });
+        }
         self.say("store", "durable by group commit");
-        Ok(handle)
+        Ok((Some(handle.clone()), handle.shared()))
+    }
+
+    async fn reach_etcd(&self, external: &crate::config::External) -> Result<Arc<dyn Store>> {
+        let client = external.client.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
+        let tls = match &external.cacert {
+            Some(ca) => Some(store::external::RootsAndKey { ca, client }.config()?),
+            None => None,
+        };
+        let options = store::external::Options { endpoints: external.endpoints.clone(), tls };
+        let reached = store::external::External::connect(&options, &self.tasks).await?;
+        self.say("store", &format!("etcd at {}", external.endpoints.join(", ")));
+        Ok(reached.shared())
     }
 
     /// The store's etcd API; who comes must show a certificate, such as `pki/etcd/client.crt`.
@@ -202,7 +230,7 @@ impl<'a> Voyage<'a> {
 
     async fn start_broker(
         &self,
-        store: &store::Handle,
+        store: &Arc<dyn Store>,
         gateway: Option<IpAddr>,
     ) -> Result<Option<broker::Handle>> {
         if !self.config.broker {
@@ -215,7 +243,7 @@ impl<'a> Voyage<'a> {
             Durability::Fsync => broker::Durability::Fsync,
             Durability::PageCache => broker::Durability::PageCache,
         };
-        let (store, tasks): (Arc<dyn Store>, _) = (Arc::new(store.clone()), self.tasks.clone());
+        let (store, tasks) = (store.clone(), self.tasks.clone());
         let starting =
             self.runtimes.broker.spawn(async move { broker::Service::start(options, store, &tasks).await });
         let handle = starting.await?.context("the broker does not start")?;
@@ -239,7 +267,7 @@ impl<'a> Voyage<'a> {
 
     async fn start_api(
         &self,
-        store: &store::Handle,
+        store: &Arc<dyn Store>,
         pki: &pki::Pki,
         gateway: Option<IpAddr>,
     ) -> Result<apiserver::Handle> {
@@ -263,7 +291,7 @@ impl<'a> Voyage<'a> {
             clock: self.clock.clone(),
             random: Random::from_entropy(),
         };
-        let handle = apiserver::Service::start(options, Arc::new(store.clone()), &self.tasks)
+        let handle = apiserver::Service::start(options, store.clone(), &self.tasks)
             .await
             .context("the API server does not start")?;
         handle.ready().await;
@@ -359,7 +387,9 @@ impl<'a> Voyage<'a> {
         if !self.tasks.shutdown(STOP_WITHIN).await {
             tracing::warn!("some tasks did not stop in time");
         }
-        parts.store.close().await;
+        if let Some(store) = parts.store {
+            store.close().await;
+        }
         if let Some(count) = running {
             let dir = self.config.data_dir.display();
             println!("{count} containers keep running; 'ketch down --data-dir {dir}' stops them");
