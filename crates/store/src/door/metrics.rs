@@ -45,6 +45,9 @@ pub(crate) struct Calls {
     handled: [Counter; CODES],
 }
 
+/// By probe and check: the last result, and how often it passed and failed.
+type Checks = BTreeMap<(&'static str, &'static str), (bool, u64, u64)>;
+
 /// What the door counts.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -55,7 +58,7 @@ pub(crate) struct Metrics {
     /// By path. Only methods that are served get in, so the number is bounded.
     calls: RwLock<BTreeMap<String, Arc<Calls>>>,
     /// Probe and check: the last result, and how often each.
-    checks: Mutex<BTreeMap<(&'static str, &'static str), (bool, u64, u64)>>,
+    checks: Mutex<Checks>,
 }
 
 impl Metrics {
