@@ -18,7 +18,7 @@ cargo xtask COMMAND
   tidy               crate edges, pure manifests, forbidden dependencies, file sizes
   codegen WHAT       regenerate 'etcd', 'kafka', 'kube' or 'proto' tables; --check compares recorded checksums
   image [OUT]        build the example application and its OCI archive
-  bench NAME         run Ketch and print the figures of a bench: broker [--quick], voyage
+  bench NAME         run Ketch and print the figures of a bench: broker, store [--quick], voyage
   referee [NAME]     build and run a foreign program against Ketch; without a name, list them
   sim [--seeds N]    the store's clusters in simulated time, 50 seeds unless told; --from SEED
   tools              build and fetch the real clients the tests use

@@ -1,6 +1,7 @@
 //! Benches by name. Each measures a release build and prints a table.
 
 mod broker;
+mod store;
 mod voyage;
 
 use std::fs;
@@ -16,7 +17,8 @@ pub fn run(args: &[String]) -> Result<()> {
     match args.first().map(String::as_str) {
         Some("broker") => broker::run(&args[1..]),
         Some("voyage") => voyage::run(),
-        other => bail!("no bench is called '{}'; there are: broker, voyage", other.unwrap_or("")),
+        Some("store") => store::run(&args[1..]),
+        other => bail!("no bench is called '{}'; there are: broker, store, voyage", other.unwrap_or("")),
     }
 }
 

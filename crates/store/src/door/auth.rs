@@ -42,6 +42,11 @@ impl Door {
         self.acting(request).await?.permit_admin().map_err(refused)
     }
 
+    /// Refuses a caller without a name, while authentication is on.
+    pub(crate) async fn require_user<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        self.acting(request).await?.require_user().map_err(refused)
+    }
+
     /// [`Door::acting`] for a stream that has taken its request apart.
     pub(crate) async fn acting_as(
         &self,

@@ -95,6 +95,7 @@ impl cluster_server::Cluster for Cluster {
     }
 
     async fn member_list(&self, request: Request<pb::MemberListRequest>) -> Outcome<pb::MemberListResponse> {
+        self.0.require_user(&request).await?;
         if request.into_inner().linearizable {
             self.0.store.read_barrier().await.map_err(|e| error::status(&e))?;
         }

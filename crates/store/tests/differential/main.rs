@@ -132,10 +132,16 @@ impl Comparison {
             }
         };
         for n in 0..30 {
-            let call = script.next();
+            let mut call = script.next();
+            // etcd looks at the past every 100 ms; a compaction meanwhile would race with it.
+            while call.path.ends_with("/Compact") {
+                call = script.next();
+            }
             let answer = self.step(&call).await;
             learn(script, &call, &answer);
             if n == 10 {
+                // What was not sent yet is not sent after a cancellation.
+                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
                 // A live watch and one that is not there.
                 for id in [0, 12345] {
                     ours.cancel(id).await;
@@ -259,7 +265,6 @@ async fn ketch(dir: &std::path::Path, tasks: &Tasks) -> Side {
 }
 
 /// The bar: no difference from a real etcd.
-#[ignore = "until Lease and Watch are on the port"]
 #[tokio::test(flavor = "multi_thread")]
 async fn ketch_answers_as_etcd_does() {
     let Some(etcd) = Etcd::start(ETCD) else { return };
