@@ -32,11 +32,14 @@ impl Ids {
     }
 }
 
+/// Makes a request for a broker with these ids.
+type MakeFrame = Box<dyn Fn(&Ids) -> Vec<u8>>;
+
 /// A request as it goes to a broker with these ids.
 pub struct Step {
     pub key: ApiKey,
     pub version: i16,
-    frame: Box<dyn Fn(&Ids) -> Vec<u8>>,
+    frame: MakeFrame,
     pub shown: String,
     /// What is special about it, counted apart.
     pub kind: &'static str,
