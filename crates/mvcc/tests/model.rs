@@ -247,7 +247,9 @@ fn dumped_and_loaded(state: &MemState) -> MemState {
     // A compaction at 0 removes nothing and is forgotten by a restore.
     if read::compacted(state).unwrap().get() == 0 {
         let stays = state.get(layout::META_COMPACTED).unwrap();
-        stays.map(|zero| loaded.put(layout::META_COMPACTED, &[&zero]).unwrap());
+        if let Some(zero) = stays {
+            loaded.put(layout::META_COMPACTED, &[&zero]).unwrap();
+        }
     }
     let mut load = dump::Load::new(read::compacted(state).unwrap());
     for (id, ttl_s) in read::leases(state).unwrap() {

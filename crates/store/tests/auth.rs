@@ -1,5 +1,7 @@
 //! Users, roles and tokens through gRPC clients; answers and refusals as etcd 3.6 gives them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 mod door;
 
 use door::{Served, get, prefix, put, refusal};

@@ -1,5 +1,7 @@
 //! The Watch service through a gRPC client: what a stream says, step by step, as etcd 3.6 says it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 mod door;
 
 use std::time::Duration;

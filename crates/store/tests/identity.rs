@@ -1,5 +1,7 @@
 //! Who a member is, and that it stays the same.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use base::task::Tasks;
 use store::{Options, Service};
 use store_api::{Op, Store, Txn};

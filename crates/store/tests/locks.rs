@@ -1,5 +1,7 @@
 //! The Lock and Election services: one at a time, in order, and nobody waits for the dead.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 mod door;
 
 use std::time::Duration;

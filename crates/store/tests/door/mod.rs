@@ -1,4 +1,6 @@
 //! A store with its etcd door in the clear on a free port of loopback, and clients of it.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
 use std::net::SocketAddr;
