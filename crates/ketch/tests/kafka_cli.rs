@@ -21,7 +21,7 @@ impl Up {
     fn start(flags: &[&str]) -> Self {
         let root = tempfile::tempdir().expect("a directory");
         let dir = root.path().join("data");
-        let ports = ["--api-port", "0", "--kafka-port", "0", "--console-port", "0"];
+        let ports = ["--api-port", "0", "--kafka-port", "0", "--console-port", "0", "--etcd-port", "0"];
         let mut process = Command::new(KETCH)
             .args(["up", "--no-node", "--data-dir"])
             .arg(&dir)
