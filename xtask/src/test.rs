@@ -48,7 +48,7 @@ fn cargo_test(tools: &tools::Tools, filter: &[String]) -> Result<()> {
     // Tests that need a real client skip with a word when these are unset; here they never do.
     let mut command: Command = cargo();
     command
-        .args(["test", "--workspace"])
+        .args(["test", "--workspace", "--no-fail-fast"])
         .args(filter)
         .env("KETCH_SIM_SEEDS", SIM_SEEDS)
         .env("KETCH_TEST_KUBECTL", &tools.kubectl)
