@@ -303,10 +303,10 @@ fn image(busybox: &Path) -> Vec<u8> {
     }
     layer.extend([0u8; 1024]);
     let digest = |data: &[u8]| -> String {
-        let path = std::env::temp_dir().join(format!("sha-{}", std::process::id()));
-        std::fs::write(&path, data).expect("temp file");
-        let out = std::process::Command::new("sha256sum").arg(&path).output().expect("coreutils");
-        let _ = std::fs::remove_file(path);
+        // A file of its own: tests of one process run side by side.
+        let file = tempfile::NamedTempFile::new().expect("temp file");
+        std::fs::write(file.path(), data).expect("temp file");
+        let out = std::process::Command::new("sha256sum").arg(file.path()).output().expect("coreutils");
         String::from_utf8_lossy(&out.stdout)[..64].to_owned()
     };
     let config = json!({"os": "linux", "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"]},
