@@ -53,14 +53,58 @@ pub(crate) struct Topic {
     pub name: Arc<str>,
     pub record: TopicRecord,
     pub settings: TopicSettings,
-    pub partitions: Vec<Arc<Partition>>,
+    /// By number.
+    pub partitions: Vec<Place>,
     pub revision: Revision,
 }
 
+/// What stands in a partition's place.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Served(Arc<Partition>),
+    /// Its directory could not be opened; the next start tries again.
+    Offline(Marks),
+}
+
+/// What the checkpoints say of a log, kept for the next start while the log itself is out of reach.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marks {
+    recovery_point: Option<Offset>,
+    log_start: Option<Offset>,
+}
+
+impl Place {
+    /// The partition, where it is served.
+    pub(crate) fn served(&self) -> Option<&Arc<Partition>> {
+        match self {
+            Self::Served(partition) => Some(partition),
+            Self::Offline(_) => None,
+        }
+    }
+}
+
 impl Topic {
-    /// The partition with this number.
+    /// The partition with this number, where it is served.
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.place(index).and_then(Place::served)
+    }
+
+    /// The place of the partition with this number; None where the topic has no such number.
+    pub(crate) fn place(&self, index: i32) -> Option<&Place> {
         usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
+    }
+
+    /// The partitions that are served.
+    pub(crate) fn served(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.partitions.iter().filter_map(Place::served)
+    }
+
+    /// Those that are not, by number.
+    fn offline(&self) -> impl Iterator<Item = (i32, Marks)> {
+        (0..).zip(&self.partitions).filter_map(|(index, place)| match place {
+            Place::Served(_) => None,
+            Place::Offline(marks) => Some((index, *marks)),
+        })
     }
 
     /// Whether the broker itself writes it.
@@ -101,6 +145,15 @@ impl From<store_api::Error> for Refusal {
     fn from(error: store_api::Error) -> Self {
         Self::new(ErrorCode::RequestTimedOut, error.to_string())
     }
+}
+
+/// What becomes of a partition whose directory cannot be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unopened {
+    /// The change that asked for it is refused.
+    Refused,
+    /// It is offline: what the store holds is served as far as it can be.
+    Offline,
 }
 
 /// What was known of the logs when the broker last stopped.
@@ -154,25 +207,27 @@ impl Catalog {
             .filter_map(|kv| decode(&kv.key, &kv.value).map(|(name, record)| (name, record, kv.mod_revision)))
             .collect();
         let names: std::collections::BTreeSet<_> = topics.iter().map(|(name, ..)| name.clone()).collect();
-        self.apply_all(topics)?;
+        self.apply_all(topics);
         for name in self.snapshot().by_name.keys().filter(|name| !names.contains(&***name)) {
             self.apply_delete(name, found.revision);
         }
         Ok(found.revision)
     }
 
-    /// Applies many topics as one change.
-    fn apply_all(&self, topics: Vec<(String, TopicRecord, Revision)>) -> Result<(), commitlog::Error> {
+    /// Applies many topics as one change. Partitions that cannot be opened are offline.
+    fn apply_all(&self, topics: Vec<(String, TopicRecord, Revision)>) {
         let mut last = self.applying.lock();
         let mut next = (*self.snapshot()).clone();
         last.opened = self.open_ahead(&topics, &last);
         for (name, record, revision) in topics {
-            self.apply_to(&mut next, &mut last, &name, record, revision)?;
+            let applied = self.apply_to(&mut next, &mut last, &name, record, revision, Unopened::Offline);
+            if let Err(error) = applied {
+                tracing::error!(topic = name, %error, "topic cannot be opened");
+            }
         }
         last.opened.clear();
         self.snapshot.store(Arc::new(next));
         self.root.cleaning.notify_one();
-        Ok(())
     }
 
     /// Opens the partitions of topics that are not known yet, several at a time: opening waits for the disk as much as
@@ -222,18 +277,24 @@ impl Catalog {
     }
 
     /// After the first load: what was known of the last stop concerns no partition made from now on, and directories of
-    /// topics that are no more are put aside (Kafka's `-stray`) or, when half deleted, removed.
+    /// topics that are no more are put aside (Kafka's `-stray`) or, when half deleted, removed. Where that fails they stay
+    /// until the next start.
     pub(crate) fn finish_boot(&self) -> io::Result<()> {
         *self.applying.lock() = LastStop { clean: true, ..LastStop::default() };
         let snapshot = self.snapshot();
         for name in self.root.disk.list(&self.root.dir)? {
             let path = self.root.dir.join(&name);
             if name.ends_with("-delete") && name.contains('.') {
-                self.root.disk.remove_dir_all(&path)?;
+                if let Err(error) = self.root.disk.remove_dir_all(&path) {
+                    tracing::warn!(dir = %path.display(), %error, "directory not removed");
+                }
             } else if let Some((topic, index)) = directory::parse_partition_dir(&name) {
-                let known = snapshot.by_name.get(topic).is_some_and(|t| t.partition(index).is_some());
-                if !known && self.root.disk.exists(&path.join("partition.metadata")) {
-                    self.put_aside(&path, "stray")?;
+                let known = snapshot.by_name.get(topic).is_some_and(|t| t.place(index).is_some());
+                if !known
+                    && self.root.disk.exists(&path.join("partition.metadata"))
+                    && let Err(error) = self.put_aside(&path, "stray")
+                {
+                    tracing::error!(dir = %path.display(), %error, "directory not put aside");
                 }
             }
         }
@@ -302,7 +363,7 @@ impl Catalog {
     ) -> Result<Arc<Topic>, commitlog::Error> {
         let mut last = self.applying.lock();
         let mut next = (*self.snapshot()).clone();
-        let topic = self.apply_to(&mut next, &mut last, name, record, revision)?;
+        let topic = self.apply_to(&mut next, &mut last, name, record, revision, Unopened::Refused)?;
         self.snapshot.store(Arc::new(next));
         self.root.cleaning.notify_one();
         Ok(topic)
@@ -316,6 +377,7 @@ impl Catalog {
         name: &str,
         record: TopicRecord,
         revision: Revision,
+        unopened: Unopened,
     ) -> Result<Arc<Topic>, commitlog::Error> {
         let current = next.by_name.get(name).cloned();
         if let Some(topic) = &current
@@ -330,14 +392,18 @@ impl Catalog {
         let name: Arc<str> = name.into();
         let settings = self.settings(&name, &record.configs);
         let mut partitions = same.map(|topic| topic.partitions.clone()).unwrap_or_default();
-        for partition in &partitions {
+        for partition in partitions.iter().filter_map(Place::served) {
             partition.log().set_options(self.layout(&settings));
             partition.set_flush_ms(settings.flush_ms);
         }
         for index in partitions.len() as i32..record.partitions {
             let ahead = last.opened.remove(&(record.id, index));
             let opened = ahead.unwrap_or_else(|| self.open_partition(&name, index, &record, &settings, last));
-            partitions.push(opened?);
+            partitions.push(match (opened, unopened) {
+                (Ok(partition), _) => Place::Served(partition),
+                (Err(error), Unopened::Refused) => return Err(error),
+                (Err(error), Unopened::Offline) => self.offline(&name, index, last, &error),
+            });
         }
         let topic = Arc::new(Topic { name: name.clone(), record, settings, partitions, revision });
         if let Some(old) = current {
@@ -348,13 +414,25 @@ impl Catalog {
         Ok(topic)
     }
 
+    /// The place of a partition that cannot be opened.
+    fn offline(&self, name: &str, index: i32, last: &LastStop, error: &commitlog::Error) -> Place {
+        let dir = self.root.partition_dir(name, index);
+        tracing::error!(topic = name, partition = index, dir = %dir.display(), %error,
+            "partition is offline: its directory cannot be opened; the next start tries again");
+        let key = (name.to_owned(), index);
+        Place::Offline(Marks {
+            recovery_point: last.recovery_points.get(&key).copied(),
+            log_start: last.log_starts.get(&key).copied(),
+        })
+    }
+
     /// Settings of every topic anew: the broker's own configurations have changed.
     pub(crate) fn reconfigure(&self) {
         let _applying = self.applying.lock();
         let mut next = Snapshot::default();
         for topic in self.snapshot().by_name.values() {
             let settings = self.settings(&topic.name, &topic.record.configs);
-            for partition in &topic.partitions {
+            for partition in topic.served() {
                 partition.log().set_options(self.layout(&settings));
                 partition.set_flush_ms(settings.flush_ms);
             }
@@ -406,7 +484,7 @@ impl Catalog {
         last: &LastStop,
     ) -> Result<Arc<Partition>, commitlog::Error> {
         let disk = &self.root.disk;
-        let dir = self.root.dir.join(format!("{name}-{index}"));
+        let dir = self.root.partition_dir(name, index);
         let io = |source| commitlog::Error::Io { path: dir.clone(), source };
         let id = names::base64url(&record.id);
         let mut known = disk.exists(&dir);
@@ -458,10 +536,10 @@ impl Catalog {
     /// Takes a topic's partitions out of service; their directories go in the background.
     fn retire(&self, topic: &Topic) {
         let mut aside = Vec::new();
-        for partition in &topic.partitions {
-            partition.mark_deleted();
-            let dir = partition.log().log().dir();
-            match self.put_aside(dir, "delete") {
+        topic.served().for_each(|partition| partition.mark_deleted());
+        for index in 0..topic.partitions.len() as i32 {
+            let dir = self.root.partition_dir(&topic.name, index);
+            match self.put_aside(&dir, "delete") {
                 Ok(path) => aside.push(path),
                 Err(error) => tracing::error!(dir = %dir.display(), %error, "directory not put aside"),
             }
@@ -497,14 +575,15 @@ impl Catalog {
             let text = format!("Topic '{name}' already exists.");
             return Err(Refusal::new(ErrorCode::TopicAlreadyExists, text));
         }
-        match self.apply(name, record, answer.revision) {
-            Ok(topic) => Ok(topic),
-            Err(error) => {
-                // A topic that cannot be opened (a full disk) is not made.
-                self.remove_key(&key, answer.revision).await?;
-                Err(Refusal::new(ErrorCode::KafkaStorageError, error.to_string()))
-            }
-        }
+        let refused = match self.apply(name, record, answer.revision) {
+            Ok(topic) if topic.offline().next().is_none() => return Ok(topic),
+            // A reload came first.
+            Ok(_) => "its directories cannot be made".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        // A topic that cannot be opened (a full disk) is not made.
+        self.remove_key(&key, answer.revision).await?;
+        Err(Refusal::new(ErrorCode::KafkaStorageError, refused))
     }
 
     async fn remove_key(&self, key: &str, revision: Revision) -> Result<bool, Refusal> {
@@ -552,9 +631,14 @@ impl Catalog {
         applied.map_err(|error| Refusal::new(ErrorCode::KafkaStorageError, error.to_string()))
     }
 
-    /// Every partition, in order of topic and number.
+    /// Every partition that is served, in order of topic and number.
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.snapshot().by_name.values().flat_map(|topic| topic.partitions.iter().cloned()).collect()
+        self.snapshot().by_name.values().flat_map(|topic| topic.served().cloned()).collect()
+    }
+
+    /// Whether every partition could be opened.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.snapshot().by_name.values().all(|topic| topic.offline().next().is_none())
     }
 
     /// Writes the three offset checkpoints. Blocks.
@@ -572,6 +656,13 @@ impl Catalog {
             let first = partition.log().log().segments().first().map_or(Offset(0), |(base, _)| *base);
             if partition.log_start() > first {
                 starts.insert(key, partition.log_start());
+            }
+        }
+        for topic in self.snapshot().by_name.values() {
+            for (index, marks) in topic.offline() {
+                let key = || (topic.name.to_string(), index);
+                recovery.extend(marks.recovery_point.map(|point| (key(), point)));
+                starts.extend(marks.log_start.map(|start| (key(), start)));
             }
         }
         for (name, offsets) in [

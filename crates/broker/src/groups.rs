@@ -117,7 +117,7 @@ impl Groups {
     ) -> Result<Vec<T>, ErrorCode> {
         let Some(topic) = broker.catalog.topic(names::OFFSETS) else { return Ok(Vec::new()) };
         let mut found = Vec::new();
-        for partition in &topic.partitions {
+        for partition in topic.served() {
             let started = self.running.lock().contains_key(&partition.index);
             if started || partition.high_watermark() > partition.log_start() {
                 found.push(self.look_at(broker, &topic, partition.index, look.clone()).await?);

@@ -63,6 +63,11 @@ impl Root {
         })
     }
 
+    /// Where a partition's files are.
+    pub(crate) fn partition_dir(&self, topic: &str, index: i32) -> PathBuf {
+        self.dir.join(format!("{topic}-{index}"))
+    }
+
     /// A partition's directory was made: the next flush of any partition makes its name durable.
     pub(crate) fn note_new_directory(&self) {
         self.new_directories.store(true, Ordering::Release);

@@ -14,7 +14,7 @@ use kafka_wire::messages::update_features_response::UpdatableFeatureResult;
 
 use super::versions::{FEATURES, Feature};
 use super::{Broker, Connection, find};
-use crate::catalog::Refusal;
+use crate::catalog::{Place, Refusal};
 use crate::names;
 
 /// Election types of ElectLeaders.
@@ -40,7 +40,7 @@ fn told(done: Result<(), Refusal>) -> (i16, Option<String>) {
     }
 }
 
-/// Answers ElectLeaders: every partition is led by its only, preferred replica.
+/// Answers ElectLeaders: every partition is led by its only, preferred replica, or offline with it.
 pub(crate) fn elect(c: &Connection, request: m::ElectLeadersRequest) -> m::ElectLeadersResponse {
     if !matches!(request.election_type, PREFERRED | UNCLEAN) {
         let error_code = ErrorCode::InvalidRequest.code();
@@ -51,10 +51,13 @@ pub(crate) fn elect(c: &Connection, request: m::ElectLeadersRequest) -> m::Elect
         let Some(found) = c.broker.catalog.topic(topic) else {
             return Refusal::new(missing, format!("No such topic as {topic}"));
         };
-        match found.partition(index) {
-            None => Refusal::new(missing, format!("No such partition as {topic}-{index}")),
-            Some(_) => Refusal::new(ErrorCode::ElectionNotNeeded, ErrorCode::ElectionNotNeeded.message()),
-        }
+        let code = match (found.place(index), request.election_type) {
+            (None, _) => return Refusal::new(missing, format!("No such partition as {topic}-{index}")),
+            (Some(Place::Served(_)), _) => ErrorCode::ElectionNotNeeded,
+            (Some(Place::Offline(_)), PREFERRED) => ErrorCode::PreferredLeaderNotAvailable,
+            (Some(Place::Offline(_)), _) => ErrorCode::EligibleLeadersNotAvailable,
+        };
+        Refusal::new(code, code.message())
     };
     let result = |topic: String, partitions: Vec<i32>| {
         let results = partitions.into_iter().map(|partition_id| {
@@ -123,7 +126,7 @@ pub(crate) fn reassign(
         let Some(found) = c.broker.catalog.topic(topic) else {
             return refuse(missing, format!("Unable to find a topic named {topic}."));
         };
-        if found.partition(index).is_none() {
+        if found.place(index).is_none() {
             return refuse(missing, format!("Unable to find partition {topic}:{index}."));
         }
         match replicas {

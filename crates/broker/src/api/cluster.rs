@@ -68,8 +68,7 @@ pub(crate) fn log_dirs(c: &Connection, request: DescribeLogDirsRequest) -> Descr
         let asked =
             |index| wanted.as_ref().is_none_or(|wanted| wanted.contains(&(topic.name.to_string(), index)));
         let partitions: Vec<_> = topic
-            .partitions
-            .iter()
+            .served()
             .filter(|partition| asked(partition.index))
             .map(|partition| DescribeLogDirsPartition {
                 partition_index: partition.index,

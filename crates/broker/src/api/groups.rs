@@ -158,7 +158,7 @@ pub(crate) fn commit(c: &Connection, head: RequestHead, mut request: m::OffsetCo
             if let Some(found) = &found {
                 topic.name = found.name.to_string();
             }
-            let is_there = |index| found.as_ref().is_some_and(|found| found.partition(index).is_some());
+            let is_there = |index| found.as_ref().is_some_and(|found| found.place(index).is_some());
             let code = if found.is_some() { ErrorCode::UnknownTopicOrPartition } else { missing(version) };
             let gone = topic.partitions.extract_if(.., |p| !is_there(p.partition_index));
             let partitions: Vec<_> = gone.map(|p| refused_commit(p.partition_index, code)).collect();

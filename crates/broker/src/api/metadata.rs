@@ -14,7 +14,7 @@ use kafka_wire::messages::{
 use kafka_wire::{ErrorCode, Uuid};
 
 use super::{Connection, topics};
-use crate::catalog::Topic;
+use crate::catalog::{Place, Topic};
 use crate::names;
 
 /// The most partitions DescribeTopicPartitions returns at a time (`max.request.partition.size.limit`).
@@ -25,6 +25,9 @@ const DESCRIBED_MAX: usize = 2000;
 const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 /// The same for the cluster (create, alter, describe, cluster action, describe and alter configs, idempotent write).
 pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+/// Leads a partition that nobody leads, and its epoch where that is unknown.
+const NO_LEADER: i32 = -1;
+const NO_EPOCH: i32 = -1;
 /// Tells nothing.
 const NOT_ASKED: i32 = i32::MIN;
 
@@ -91,15 +94,41 @@ async fn one_topic(c: &Connection, name: Option<String>, id: Uuid, create: bool)
     }
 }
 
+/// Who leads a partition.
+struct State {
+    leader_id: i32,
+    leader_epoch: i32,
+    offline_replicas: Vec<i32>,
+}
+
+impl State {
+    /// A partition that is offline has lost the only replica that could lead it.
+    fn of(c: &Connection, place: &Place) -> Self {
+        let here = c.broker.broker_id;
+        match place {
+            Place::Served(partition) => {
+                let leader_epoch = partition.leader_epoch();
+                Self { leader_id: here, leader_epoch, offline_replicas: Vec::new() }
+            }
+            Place::Offline(_) => {
+                Self { leader_id: NO_LEADER, leader_epoch: NO_EPOCH, offline_replicas: vec![here] }
+            }
+        }
+    }
+}
+
 fn describe(c: &Connection, topic: &Arc<Topic>) -> MetadataResponseTopic {
-    let partitions = topic.partitions.iter().map(|partition| MetadataResponsePartition {
-        error_code: 0,
-        partition_index: partition.index,
-        leader_id: c.broker.broker_id,
-        leader_epoch: partition.leader_epoch(),
-        replica_nodes: vec![c.broker.broker_id],
-        isr_nodes: vec![c.broker.broker_id],
-        offline_replicas: Vec::new(),
+    let partitions = (0..).zip(&topic.partitions).map(|(partition_index, place)| {
+        let state = State::of(c, place);
+        MetadataResponsePartition {
+            error_code: if state.leader_id == NO_LEADER { ErrorCode::LeaderNotAvailable.code() } else { 0 },
+            partition_index,
+            leader_id: state.leader_id,
+            leader_epoch: state.leader_epoch,
+            replica_nodes: vec![c.broker.broker_id],
+            isr_nodes: vec![c.broker.broker_id],
+            offline_replicas: state.offline_replicas,
+        }
     });
     MetadataResponseTopic {
         error_code: 0,
@@ -144,10 +173,10 @@ pub(crate) fn describe_partitions(
             response.topics.push(unknown(name));
             continue;
         };
-        let partitions: Vec<_> = topic.partitions.iter().skip(first as usize).take(room).collect();
+        let partitions: Vec<_> = (0..).zip(&topic.partitions).skip(first as usize).take(room).collect();
         room -= partitions.len();
         let next = first + partitions.len() as i32;
-        response.topics.push(described(c, topic, partitions.iter().map(|p| (p.index, p.leader_epoch()))));
+        response.topics.push(described(c, topic, &partitions));
         if next < topic.partitions.len() as i32 {
             response.next_cursor = Some(Cursor { topic_name: name, partition_index: next });
             break;
@@ -190,20 +219,23 @@ fn unknown(name: String) -> DescribeTopicPartitionsResponseTopic {
 fn described(
     c: &Connection,
     topic: &Topic,
-    partitions: impl Iterator<Item = (i32, i32)>,
+    partitions: &[(i32, &Place)],
 ) -> DescribeTopicPartitionsResponseTopic {
-    let partitions =
-        partitions.map(|(partition_index, leader_epoch)| DescribeTopicPartitionsResponsePartition {
+    let partitions = partitions.iter().map(|(partition_index, place)| {
+        let state = State::of(c, place);
+        DescribeTopicPartitionsResponsePartition {
+            // Also without a leader: this answer has no code of its own for that.
             error_code: 0,
-            partition_index,
-            leader_id: c.broker.broker_id,
-            leader_epoch,
+            partition_index: *partition_index,
+            leader_id: state.leader_id,
+            leader_epoch: state.leader_epoch,
             replica_nodes: vec![c.broker.broker_id],
             isr_nodes: vec![c.broker.broker_id],
             eligible_leader_replicas: Some(Vec::new()),
             last_known_elr: Some(Vec::new()),
-            offline_replicas: Vec::new(),
-        });
+            offline_replicas: state.offline_replicas,
+        }
+    });
     DescribeTopicPartitionsResponseTopic {
         error_code: 0,
         name: Some(topic.name.to_string()),

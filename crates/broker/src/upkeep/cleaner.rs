@@ -108,9 +108,7 @@ fn load(broker: &Broker) -> Memory {
 fn save(broker: &Broker, memory: &mut Memory) {
     let root = &broker.catalog.root;
     let snapshot = broker.catalog.snapshot();
-    memory
-        .cleaned
-        .retain(|(id, index), _| snapshot.by_id.get(id).is_some_and(|t| t.partition(*index).is_some()));
+    memory.cleaned.retain(|(id, index), _| snapshot.by_id.get(id).is_some_and(|t| t.place(*index).is_some()));
     let named = memory.cleaned.iter().filter_map(|((id, index), offset)| {
         Some(((snapshot.by_id.get(id)?.name.to_string(), *index), *offset))
     });
@@ -176,7 +174,7 @@ fn pass(broker: &Broker, memory: &mut Memory, stop: &dyn Fn() -> bool) -> Outcom
 fn save_recovery_points(broker: &Broker) {
     let mut moved = false;
     for topic in broker.catalog.snapshot().by_name.values().filter(|t| t.settings.compacted) {
-        for partition in topic.partitions.iter().filter(|p| !p.is_deleted()) {
+        for partition in topic.served().filter(|p| !p.is_deleted()) {
             let log = partition.log();
             if log.log().active().base > log.saved_point() {
                 moved |= partition.checkpoint();
@@ -199,7 +197,7 @@ fn dirtiest(
     outcome.again_ms = None;
     for topic in broker.catalog.snapshot().by_name.values().filter(|t| t.settings.compacted) {
         let policy = policy(broker, topic);
-        for partition in topic.partitions.iter().filter(|p| !p.is_deleted()) {
+        for partition in topic.served().filter(|p| !p.is_deleted()) {
             let key = (topic.record.id, partition.index);
             if memory.damaged.contains(&key) {
                 continue;

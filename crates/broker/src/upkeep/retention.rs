@@ -38,7 +38,7 @@ fn retain_all(broker: &Broker) -> Vec<(Vec<PathBuf>, Duration)> {
         let settings = &topic.settings;
         let retention = Retention { ms: settings.retention_ms, bytes: settings.retention_bytes };
         let delay = Duration::from_millis(settings.file_delete_delay_ms.max(0) as u64);
-        for partition in &topic.partitions {
+        for partition in topic.served() {
             partition.log().expire_producers(now_ms);
             if !settings.deletes {
                 continue;
