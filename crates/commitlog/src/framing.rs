@@ -34,6 +34,9 @@ pub trait Framing: Send + Sync + 'static {
     const HEADER_BYTES: usize;
     /// Whether segments have Kafka's `.index` and `.timeindex` beside them (else a read of a sealed segment scans).
     const INDEXED: bool;
+    /// Whether a mark beside the segments says how far the log was certainly durable, so that damage below it is an error
+    /// and not cut as a torn end. Only where offsets follow each other without a gap.
+    const MARKED: bool = false;
 
     /// Reads a header. `header` holds at least [`Framing::HEADER_BYTES`]; a length smaller than the header is `Torn`.
     fn parse(header: &[u8]) -> Parsed;

@@ -50,6 +50,11 @@ pub enum Error {
     /// Bytes that were written as whole frames are not frames any more.
     #[error("corrupt frame in {path} at byte {position}")]
     Corrupt { path: PathBuf, position: u64 },
+    /// Frames that were durable cannot be read any more, found at opening. Nothing was changed.
+    #[error(
+        "{path} is damaged at byte {position}: entry {first} is not there, but entries below {durable} were durable"
+    )]
+    Damaged { path: PathBuf, position: u64, first: Offset, durable: Offset },
     /// The disk refused; appends may work again when there is space.
     #[error("{path}: {source}")]
     Io {

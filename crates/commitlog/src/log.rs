@@ -19,10 +19,12 @@ use crate::index::{Index, IndexFiles, MaxTimestamp, file_name};
 use crate::scan::{Start, scan};
 use crate::{Error, Flush, Frame, Framing, Offset, Parsed, Result};
 
+mod durable;
 mod handles;
 mod opening;
 pub(crate) mod replace;
 
+use durable::Mark;
 use handles::Handle;
 use opening::{Opening, first_timestamp};
 use replace::Held;
@@ -161,6 +163,8 @@ pub struct Log<F> {
     /// New names in the directory that no flush has made durable yet.
     dir_dirty: AtomicBool,
     fenced: AtomicBool,
+    /// Where the framing has one.
+    mark: Option<Mark>,
     framing: PhantomData<fn() -> F>,
 }
 
@@ -179,7 +183,8 @@ impl<F: Framing> Log<F> {
     /// whole frame of the segments that had to be verified.
     ///
     /// # Errors
-    /// The disk's. Damage is cut, not an error.
+    /// The disk's. Damage is cut, not an error, except for frames that were certainly durable where the framing is
+    /// [`Framing::MARKED`]: `Damaged`.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -203,7 +208,10 @@ impl<F: Framing> Log<F> {
         if !disk.exists(dir) {
             disk.create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         }
+        let mark = F::MARKED.then(|| Mark::open(&*disk, dir)).transpose()?;
         let mut opening = Opening::<F>::new(&*disk, dir);
+        // What lies below the start is not needed, and may never have been here.
+        opening.durable = mark.as_ref().map(Mark::get).filter(|durable| *durable > start);
         let (active, end, created) = opening.run(from, start, &mut |frame, _, bytes| visit(frame, bytes))?;
         let (sealed, recovery, names) = (opening.sealed, opening.recovery, opening.names);
         let end = end.max(start);
@@ -230,6 +238,7 @@ impl<F: Framing> Log<F> {
             stale_index: AtomicBool::new(from != OpenFrom::Clean),
             dir_dirty: AtomicBool::new(created || unindexed),
             fenced: AtomicBool::new(false),
+            mark,
             framing: PhantomData,
             disk,
         };
@@ -544,6 +553,7 @@ impl<F: Framing> Log<F> {
         if self.dir_dirty.load(Ordering::Acquire) || from < end {
             self.flush_files(from).inspect_err(|_| self.fenced.store(true, Ordering::Release))?;
             self.flushed.fetch_max(end.get(), Ordering::AcqRel);
+            self.mark.iter().for_each(|mark| mark.raise(end));
         }
         Ok(end)
     }
@@ -650,6 +660,7 @@ impl<F: Framing> Log<F> {
     }
 
     fn truncate_locked(&self, writer: &mut Writer, to: Offset) -> Result<()> {
+        self.mark.iter().try_for_each(|mark| mark.lower(to))?;
         let mut segments = self.segments();
         let keep = segments.partition_point(|(base, _)| *base <= to).max(1);
         for (base, _) in segments.split_off(keep) {
@@ -787,6 +798,7 @@ impl<F: Framing> Log<F> {
         let _reshaping = self.reshaping.lock();
         let mut writer = self.writer.lock();
         let _flushing = self.flushing.lock();
+        self.mark.iter().try_for_each(|mark| mark.lower(start))?;
         for (base, _) in self.segments() {
             self.remove_segment(base)?;
         }

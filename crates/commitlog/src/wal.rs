@@ -72,6 +72,7 @@ impl Framing for WalFrame {
     const EXTENSION: &'static str = "wal";
     const HEADER_BYTES: usize = WAL_HEADER_BYTES;
     const INDEXED: bool = false;
+    const MARKED: bool = true;
 
     fn parse(header: &[u8]) -> Parsed {
         let Some(header) = header.first_chunk::<WAL_HEADER_BYTES>() else { return Parsed::Torn };

@@ -15,7 +15,7 @@
 //! below the last *durable* applied index are removed. Nothing runs and nothing is written while nobody writes.
 //!
 //! On disk, under `Options::dir`: `FORMAT` (version, refused when newer), `MEMBER` (cluster and member id), `state.redb`,
-//! `wal/<20 digits>.wal`.
+//! `wal/<20 digits>.wal`, `wal/DURABLE` (how far the log was durable: damage below is told, not cut as a torn end).
 //!
 //! The [`Replicator`] is where consensus will stand; the one here is for a single member.
 

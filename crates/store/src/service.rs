@@ -104,7 +104,7 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
             }
         },
     )
-    .map_err(|e| Error::corrupt(&dir, e))?;
+    .map_err(|e| unreadable(&dir, e))?;
     if recovery.cut_bytes > 0 {
         tracing::info!(bytes = recovery.cut_bytes, "cut the unfinished end of the log");
     }
@@ -127,6 +127,20 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
         keeps_log: false,
     };
     Ok((applier, tail))
+}
+
+/// Why a log cannot be opened, and what to do.
+pub(crate) fn unreadable(dir: &Path, error: commitlog::Error) -> Error {
+    let commitlog::Error::Damaged { path, position, first, durable } = error else {
+        return Error::corrupt(dir, error);
+    };
+    let text = format!(
+        "damaged at byte {position}: entry {first} cannot be read, but entries below {durable} were durable. Nothing was \
+         changed. Restore a snapshot into another directory, or, where other members run, remove this member and let it \
+         join anew with an empty directory. To go on without the entries from {first} on, which may have been \
+         acknowledged (never while other members run): remove the file DURABLE beside this one"
+    );
+    Error::corrupt(&path, text)
 }
 
 /// The log must go on where the state stands.

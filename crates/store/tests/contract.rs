@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -156,6 +156,14 @@ async fn nothing_is_written_at_idle() {
     assert_eq!(disk.calls(), calls);
 }
 
+/// The log's files.
+fn segments(wal: &Path) -> Vec<PathBuf> {
+    let names = std::fs::read_dir(wal).unwrap().map(|entry| entry.unwrap().path());
+    let mut segments: Vec<_> = names.filter(|path| path.extension().is_some_and(|e| e == "wal")).collect();
+    segments.sort_unstable();
+    segments
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compacted_past_leaves_no_log_behind() {
     let dir = tempfile::tempdir().unwrap();
@@ -166,14 +174,77 @@ async fn a_compacted_past_leaves_no_log_behind() {
     store.compact(Revision(100)).await.unwrap();
     let wal = dir.path().join("wal");
     let deadline = Instant::now() + Duration::from_secs(10);
-    while std::fs::read_dir(&wal).unwrap().count() > 1 {
+    while segments(&wal).len() > 1 {
         assert!(Instant::now() < deadline, "old segments stay");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     store.close().await;
-    let left: u64 = std::fs::read_dir(&wal).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+    let left: u64 = segments(&wal).iter().map(|path| path.metadata().unwrap().len()).sum();
     assert_eq!(left, 0, "a closed store has an empty log");
     let store = start(dir.path());
     assert_eq!(count(&store).await, 1);
     assert_eq!(store.revision(), Revision(101));
+}
+
+/// Where the zeros behind a segment's last frame begin. A frame begins with its length.
+fn end_of_frames(segment: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(len) = segment.get(end..).and_then(|rest| rest.first_chunk())
+        && *len != [0; 4]
+    {
+        end += u32::from_be_bytes(*len) as usize;
+    }
+    end
+}
+
+/// A copy of a directory as a crash of the process leaves it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_log_is_told_and_a_torn_end_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(&dir.path().join("running"));
+    for n in 0..40_u8 {
+        put(&running, &format!("k{n}"), vec![n; 1000]).await.unwrap();
+    }
+    // The state has a durable commit of few of them; the log has all.
+    let (damaged, torn) = (dir.path().join("damaged"), dir.path().join("torn"));
+    copy(&dir.path().join("running"), &damaged);
+    copy(&dir.path().join("running"), &torn);
+    let log = segments(&damaged.join("wal")).pop().unwrap();
+    let mut bytes = std::fs::read(&log).unwrap();
+    let middle = end_of_frames(&bytes) / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    let refused = |found: Result<Handle, store::Error>| found.expect_err("refused").to_string();
+    let text = refused(Service::start(Options::new(&damaged), &Tasks::new()));
+    assert!(text.starts_with(&format!("{}: damaged at byte ", log.display())), "{text}");
+    assert!(text.contains("Restore a snapshot"), "{text}");
+    assert_eq!(std::fs::read(&log).unwrap(), bytes, "nothing was changed");
+    assert_eq!(refused(Service::start(Options::new(&damaged), &Tasks::new())), text, "however often");
+    std::fs::remove_file(damaged.join("wal").join("DURABLE")).unwrap();
+    let store = start(&damaged);
+    let left = count(&store).await;
+    assert!((1..40).contains(&left), "{left}");
+    store.close().await;
+    // Half of a frame behind the last one, which nobody was told of.
+    let log = segments(&torn.join("wal")).pop().unwrap();
+    let mut bytes = std::fs::read(&log).unwrap();
+    let end = end_of_frames(&bytes);
+    bytes[end..end + 30].fill(7);
+    std::fs::write(&log, &bytes).unwrap();
+    let store = start(&torn);
+    assert_eq!(count(&store).await, 40);
+    store.close().await;
+    running.close().await;
 }

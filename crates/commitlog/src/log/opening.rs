@@ -23,6 +23,8 @@ pub(super) struct Opening<'a, F> {
     pub sealed: Vec<Sealed>,
     /// The directory's entries, sorted.
     pub names: Vec<String>,
+    /// Frames below were certainly durable; None when that says nothing about what is needed.
+    pub durable: Option<Offset>,
     framing: PhantomData<F>,
 }
 
@@ -34,6 +36,7 @@ impl<'a, F: Framing> Opening<'a, F> {
             recovery: Recovery::default(),
             sealed: Vec::new(),
             names: Vec::new(),
+            durable: None,
             framing: PhantomData,
         }
     }
@@ -47,6 +50,9 @@ impl<'a, F: Framing> Opening<'a, F> {
     ) -> Result<(Active, Offset, bool)> {
         let bases = self.bases()?;
         let Some((&last, _)) = bases.split_last() else {
+            if let Some(durable) = self.durable {
+                return Err(Error::Damaged { path: self.dir.into(), position: 0, first: start, durable });
+            }
             let file = open_segment::<F>(self.disk, self.dir, start, true)?;
             return Ok((Active::empty::<F>(self.dir, start, file), start, true));
         };
@@ -62,7 +68,7 @@ impl<'a, F: Framing> Opening<'a, F> {
                 self.trust(base)?;
                 continue;
             }
-            let (active, end, torn) = self.scan_segment(base, verify, visit)?;
+            let (active, end, torn) = self.scan_segment(base, end, verify, visit)?;
             let after = &bases[n + 1..];
             let lost = verify.is_some() && self.is_lost(from, end, after)?;
             if base == last || torn || lost {
@@ -123,10 +129,11 @@ impl<'a, F: Framing> Opening<'a, F> {
     }
 
     /// Finds a segment's end, cuts what is torn, and returns it as active with the end and whether it was torn. Frames
-    /// that end at `verify` or later have their checksums verified.
+    /// that end at `verify` or later have their checksums verified. `next` is the base of the segment that follows.
     fn scan_segment(
         &mut self,
         base: Offset,
+        next: Option<Offset>,
         verify: Option<Offset>,
         visit: Visit<'_>,
     ) -> Result<(Active, Offset, bool)> {
@@ -145,10 +152,12 @@ impl<'a, F: Framing> Opening<'a, F> {
             let scanned = scan::<F>(&path, &*file, start, visit)?;
             if scanned.torn && verify.is_none_or(|point| scanned.next.is_none_or(|next| next < point)) {
                 // It was not closed properly after all, or the index was wrong.
-                return self.scan_segment(base, Some(Offset(0)), visit);
+                return self.scan_segment(base, next, Some(Offset(0)), visit);
             }
             scanned
         };
+        let end = scanned.next.unwrap_or(base);
+        self.check_durable(&path, scanned.end, end, next)?;
         self.recovery.verified_bytes += scanned.verified;
         if scanned.torn {
             self.recovery.cut_bytes += len - scanned.end;
@@ -159,10 +168,21 @@ impl<'a, F: Framing> Opening<'a, F> {
             file.set_len(scanned.end).and_then(|()| file.sync_all()).map_err(|e| Error::io(&path, e))?;
         }
         let first_timestamp_ms = first_timestamp::<F>(&*file, scanned.end);
-        let end = scanned.next.unwrap_or(base);
+        // Without gaps nothing is missing between the last frame and the next segment, whatever else was there.
+        let torn = scanned.torn && !(F::MARKED && next == Some(end));
         let file = Arc::new(Handle::new(path, file));
         let active = Active { base, file, position: scanned.end, index: scanned.index, first_timestamp_ms };
-        Ok((active, end, scanned.torn))
+        Ok((active, end, torn))
+    }
+
+    /// Refuses to end a segment before frames that were durable; `next` is the base of the segment that follows.
+    fn check_durable(&self, path: &Path, position: u64, end: Offset, next: Option<Offset>) -> Result<()> {
+        match self.durable {
+            Some(durable) if end < next.map_or(durable, |next| next.min(durable)) => {
+                Err(Error::Damaged { path: path.into(), position, first: end, durable })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn files(&self, base: Offset) -> IndexFiles<'_> {

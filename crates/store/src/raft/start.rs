@@ -29,7 +29,7 @@ use crate::handle::{Handle, Inner, QUEUE_BYTES, QUEUE_ENTRIES, Reads};
 use crate::identity::Identity;
 use crate::leases::Leases;
 use crate::replicator::{NODE, TERM};
-use crate::service::{SEGMENT_BYTES, ZERO_FILL_BYTES};
+use crate::service::{SEGMENT_BYTES, ZERO_FILL_BYTES, unreadable};
 use crate::{Error, Options, format};
 
 /// Entries since the last snapshot after which the next is made: a durable commit, and the log's front may go.
@@ -189,7 +189,7 @@ fn open_log(options: &Options, kept: &Kept) -> Result<Log<WalFrame>, Error> {
     let from = OpenFrom::RecoveryPoint(start);
     let (log, recovery) =
         Log::<WalFrame>::open(options.disk.clone(), &dir, layout, from, start, &mut |_, _| {})
-            .map_err(|e| Error::corrupt(&dir, e))?;
+            .map_err(|e| unreadable(&dir, e))?;
     if recovery.cut_bytes > 0 {
         tracing::info!(bytes = recovery.cut_bytes, "cut the unfinished end of the log");
     }

@@ -20,7 +20,7 @@ use super::{SnapshotError, mvcc_error};
 use crate::db::{self, AppliedIndex, Change, Db, MEMBERS};
 use crate::raft::types::{Command, KIND_BLANK, KIND_COMMAND, KIND_MEMBERSHIP};
 use crate::replicator::{KIND_ENTRY, NODE, TERM};
-use crate::service::{SEGMENT_BYTES, ZERO_FILL_BYTES};
+use crate::service::{SEGMENT_BYTES, ZERO_FILL_BYTES, unreadable};
 use crate::{Error, LogIndex};
 
 /// Entries applied in one transaction.
@@ -68,7 +68,7 @@ fn catch_up(db: &Db, wal: &Path) -> Result<Restored, SnapshotError> {
             }
         },
     );
-    drop(opened.map_err(|error| Error::corrupt(wal, error))?);
+    drop(opened.map_err(|error| unreadable(wal, error))?);
     let mut changes = 0;
     for step in tail.chunks(STEP_ENTRIES) {
         let mut entries = Vec::new();
