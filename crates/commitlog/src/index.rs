@@ -97,6 +97,20 @@ impl Index {
         after.checked_sub(1).map_or(0, |at| u64::from(self.offsets[at].1))
     }
 
+    /// Where to start walking to find `target`, and where the last frame begins that ends below `upto` and is known to lie
+    /// within `reach` bytes of that.
+    pub(crate) fn span(&self, base: Offset, target: Offset, reach: u64, upto: Offset) -> (u64, u64) {
+        let position = self.position(base, target);
+        if reach == 0 {
+            return (position, position);
+        }
+        let inside =
+            |&(offset, at): &(u32, u32)| within(base, upto, position.saturating_add(reach), offset, at);
+        let after = self.offsets.partition_point(inside);
+        let last = after.checked_sub(1).map_or(0, |at| u64::from(self.offsets[at].1));
+        (position, last.max(position))
+    }
+
     /// Where the last entry points; 0 without entries.
     #[must_use]
     pub fn last_position(&self) -> u64 {
@@ -172,6 +186,11 @@ impl Index {
     }
 }
 
+/// Whether an entry's frame ends below `upto` and begins at `limit` at most.
+fn within(base: Offset, upto: Offset, limit: u64, offset: u32, position: u32) -> bool {
+    i64::from(offset) < upto.get() - base.get() && u64::from(position) <= limit
+}
+
 fn offset_bytes(entries: &[(u32, u32)]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.len() * OFFSET_ENTRY_BYTES as usize);
     for (offset, position) in entries {
@@ -225,6 +244,18 @@ impl IndexFiles<'_> {
             .map(|entry| u64::from(u32_at(&entry, 4)))
             .filter(|&position| position < segment_bytes)
             .unwrap_or(0)
+    }
+
+    /// As [`Index::span`], of a segment of `segment_bytes`.
+    pub(crate) fn span(&self, target: Offset, reach: u64, upto: Offset, segment_bytes: u64) -> (u64, u64) {
+        let position = self.position(target, segment_bytes);
+        if reach == 0 {
+            return (position, position);
+        }
+        let limit = position.saturating_add(reach).min(segment_bytes.saturating_sub(1));
+        let last = self
+            .search::<8>("index", |entry| within(self.base, upto, limit, u32_at(entry, 0), u32_at(entry, 4)));
+        (position, last.map_or(position, |entry| u64::from(u32_at(&entry, 4)).max(position)))
     }
 
     /// From which offset on to walk to find the first record not older than `timestamp_ms`.

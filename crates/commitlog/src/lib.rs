@@ -28,7 +28,7 @@ use std::path::PathBuf;
 
 pub use flusher::{Flush, FlushError, Flusher};
 pub use framing::{Frame, Framing, Parsed};
-pub use log::{ActiveSegment, Appended, Chunk, Log, LogOptions, OpenFrom, Recovery};
+pub use log::{ActiveSegment, Appended, Chunk, Found, Log, LogOptions, OpenFrom, Recovery, Slice};
 
 base::id_type!(
     /// The number of an entry in a log: Kafka's offset, the write-ahead log's index.

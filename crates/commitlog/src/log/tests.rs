@@ -76,6 +76,28 @@ fn offsets(log: &Log<Plain>, from: Offset, max_bytes: usize) -> Vec<i64> {
     }
 }
 
+/// What is found unread are the frames that a read gives.
+fn check_find(log: &Log<Plain>, random: &mut Random, from: Offset) {
+    let upto = from.plus(random.below(60) as i64);
+    let max_bytes = 1 + random.below(6000) as usize;
+    let in_memory_max = random.below(2000) as usize;
+    let chunk = log.read(from, upto, max_bytes, true).unwrap();
+    match log.find(from, upto, max_bytes, true, in_memory_max).unwrap() {
+        Found::Frames(found) => {
+            assert_eq!((found.bytes, found.next), (chunk.bytes, chunk.next));
+        }
+        Found::Slice(slice) => {
+            assert!(slice.len() > in_memory_max && slice.len() <= max_bytes);
+            let mut bytes = vec![0; slice.len()];
+            let (head, tail) = bytes.split_at_mut(in_memory_max);
+            slice.read_exact(head, 0).unwrap();
+            slice.read_exact(tail, in_memory_max).unwrap();
+            assert_eq!(bytes, chunk.bytes);
+            assert!(chunk.next.is_some_and(|next| slice.next() >= next));
+        }
+    }
+}
+
 /// A log does what a list of frames does, whatever is done to it in whatever order.
 fn model(seed: u64, zero: u64) {
     let dir = tempfile::tempdir().unwrap();
@@ -121,6 +143,7 @@ fn model(seed: u64, zero: u64) {
                 let expected: Vec<_> =
                     model.iter().filter(|&&(_, end)| end > from).map(|&(first, _)| first).collect();
                 assert_eq!(offsets(&log, Offset(from), 1 + random.below(5000) as usize), expected);
+                check_find(&log, &mut random, Offset(from));
             }
         }
         assert_eq!((log.end().get(), log.start().get()), (next, start), "seed {seed}");
