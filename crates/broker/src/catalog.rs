@@ -8,15 +8,14 @@
 //! ```
 //! Requests read an immutable [`Snapshot`]; one lock serializes those who replace it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use commitlog::OpenFrom;
 use commitlog::kafka::checkpoints::{self, Offsets};
-use commitlog::kafka::{PartitionLog, PartitionOptions, directory};
-use commitlog::{Offset, OpenFrom};
+use commitlog::kafka::{PartitionOptions, directory};
 use kafka_wire::{ErrorCode, Uuid};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -25,6 +24,7 @@ use store_api::{Compare, Op, RangeRequest, Revision, Store, Txn};
 use crate::config::{Server, TopicSettings, Values};
 use crate::names;
 use crate::partition::Partition;
+use crate::place::{Marks, Place, Recipe, Seen};
 use crate::root::Root;
 
 /// Prefix of the topics' keys.
@@ -58,31 +58,6 @@ pub(crate) struct Topic {
     pub revision: Revision,
 }
 
-/// What stands in a partition's place.
-#[derive(Debug, Clone)]
-pub(crate) enum Place {
-    Served(Arc<Partition>),
-    /// Its directory could not be opened; the next start tries again.
-    Offline(Marks),
-}
-
-/// What the checkpoints say of a log, kept for the next start while the log itself is out of reach.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Marks {
-    recovery_point: Option<Offset>,
-    log_start: Option<Offset>,
-}
-
-impl Place {
-    /// The partition, where it is served.
-    pub(crate) fn served(&self) -> Option<&Arc<Partition>> {
-        match self {
-            Self::Served(partition) => Some(partition),
-            Self::Offline(_) => None,
-        }
-    }
-}
-
 impl Topic {
     /// The partition with this number, where it is served.
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
@@ -94,17 +69,14 @@ impl Topic {
         usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
     }
 
-    /// The partitions that are served.
+    /// The partitions that are served; those that sleep are opened.
     pub(crate) fn served(&self) -> impl Iterator<Item = &Arc<Partition>> {
         self.partitions.iter().filter_map(Place::served)
     }
 
-    /// Those that are not, by number.
-    fn offline(&self) -> impl Iterator<Item = (i32, Marks)> {
-        (0..).zip(&self.partitions).filter_map(|(index, place)| match place {
-            Place::Served(_) => None,
-            Place::Offline(marks) => Some((index, *marks)),
-        })
+    /// How many are known not to be served.
+    pub(crate) fn offline(&self) -> usize {
+        self.partitions.iter().filter(|place| place.is_offline()).count()
     }
 
     /// Whether the broker itself writes it.
@@ -156,14 +128,33 @@ enum Unopened {
     Offline,
 }
 
+/// Partitions opened ahead, by their topic's id and their number.
+type Opened = HashMap<(Uuid, i32), Result<Arc<Partition>, commitlog::Error>>;
+
 /// What was known of the logs when the broker last stopped.
 #[derive(Debug, Default)]
 pub(crate) struct LastStop {
     pub clean: bool,
     pub recovery_points: Offsets,
     pub log_starts: Offsets,
-    /// Partitions opened ahead, many at a time.
-    pub opened: HashMap<(Uuid, i32), Result<Arc<Partition>, commitlog::Error>>,
+    /// The directories that were there.
+    pub directories: HashSet<String>,
+}
+
+impl LastStop {
+    /// What the checkpoints say of a partition.
+    fn marks(&self, name: &str, index: i32) -> Marks {
+        let key = (name.to_owned(), index);
+        let recovery_point = self.recovery_points.get(&key).copied();
+        // All that a clean stop left is durable, and so committed.
+        let high_watermark = recovery_point.filter(|_| self.clean);
+        Marks { recovery_point, log_start: self.log_starts.get(&key).copied(), high_watermark }
+    }
+
+    /// Whether a partition may sleep: nothing has to be verified, cut or made, and all that is known of it is in `marks`.
+    fn may_sleep(&self, name: &str, index: i32, marks: Marks) -> bool {
+        self.clean && marks.recovery_point.is_some() && self.directories.contains(&format!("{name}-{index}"))
+    }
 }
 
 /// The topics.
@@ -216,27 +207,23 @@ impl Catalog {
 
     /// Applies many topics as one change. Partitions that cannot be opened are offline.
     fn apply_all(&self, topics: Vec<(String, TopicRecord, Revision)>) {
-        let mut last = self.applying.lock();
+        let last = self.applying.lock();
         let mut next = (*self.snapshot()).clone();
-        last.opened = self.open_ahead(&topics, &last);
+        let mut opened = self.open_ahead(&topics, &last);
         for (name, record, revision) in topics {
-            let applied = self.apply_to(&mut next, &mut last, &name, record, revision, Unopened::Offline);
+            let applied =
+                self.apply_to(&mut next, (&last, &mut opened), &name, record, revision, Unopened::Offline);
             if let Err(error) = applied {
                 tracing::error!(topic = name, %error, "topic cannot be opened");
             }
         }
-        last.opened.clear();
         self.snapshot.store(Arc::new(next));
         self.root.cleaning.notify_one();
     }
 
-    /// Opens the partitions of topics that are not known yet, several at a time: opening waits for the disk as much as
-    /// for the processor.
-    fn open_ahead(
-        &self,
-        topics: &[(String, TopicRecord, Revision)],
-        last: &LastStop,
-    ) -> HashMap<(Uuid, i32), Result<Arc<Partition>, commitlog::Error>> {
+    /// Opens the partitions that may not sleep of topics that are not known yet, several at a time: opening waits for the
+    /// disk as much as for the processor.
+    fn open_ahead(&self, topics: &[(String, TopicRecord, Revision)], last: &LastStop) -> Opened {
         let known = self.snapshot();
         let fresh = topics.iter().filter(|(_, record, _)| !known.by_id.contains_key(&record.id));
         let fresh: Vec<_> = fresh
@@ -244,14 +231,16 @@ impl Catalog {
                 (Arc::<str>::from(&**name), record, self.settings(name, &record.configs))
             })
             .collect();
-        let jobs: Vec<_> =
-            fresh.iter().flat_map(|topic| (0..topic.1.partitions).map(move |index| (topic, index))).collect();
+        let all = fresh.iter().flat_map(|topic| (0..topic.1.partitions).map(move |index| (topic, index)));
+        let jobs: Vec<_> = all
+            .filter(|((name, ..), index)| !last.may_sleep(name, *index, last.marks(name, *index)))
+            .collect();
         let (next, opened) = (std::sync::atomic::AtomicUsize::new(0), Mutex::new(HashMap::new()));
         let work = || {
             while let Some(((name, record, settings), index)) =
                 jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
             {
-                let partition = self.open_partition(name, *index, record, settings, last);
+                let partition = self.recipe(name, *index, record, settings, last).open();
                 opened.lock().insert((record.id, *index), partition);
             }
         };
@@ -292,22 +281,13 @@ impl Catalog {
                 let known = snapshot.by_name.get(topic).is_some_and(|t| t.place(index).is_some());
                 if !known
                     && self.root.disk.exists(&path.join("partition.metadata"))
-                    && let Err(error) = self.put_aside(&path, "stray")
+                    && let Err(error) = self.root.put_aside(&path, "stray")
                 {
                     tracing::error!(dir = %path.display(), %error, "directory not put aside");
                 }
             }
         }
         Ok(())
-    }
-
-    /// Renames a partition's directory to `<name>.<32 digits>-<suffix>`.
-    fn put_aside(&self, path: &std::path::Path, suffix: &str) -> io::Result<PathBuf> {
-        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let id = Uuid::new_v4().simple().to_string();
-        let to = path.with_file_name(directory::aside_name(&name, &id, suffix));
-        self.root.disk.rename(path, &to)?;
-        Ok(to)
     }
 
     /// Follows the store until cancelled.
@@ -361,9 +341,11 @@ impl Catalog {
         record: TopicRecord,
         revision: Revision,
     ) -> Result<Arc<Topic>, commitlog::Error> {
-        let mut last = self.applying.lock();
+        let last = self.applying.lock();
         let mut next = (*self.snapshot()).clone();
-        let topic = self.apply_to(&mut next, &mut last, name, record, revision, Unopened::Refused)?;
+        let mut none = Opened::new();
+        let topic =
+            self.apply_to(&mut next, (&last, &mut none), name, record, revision, Unopened::Refused)?;
         self.snapshot.store(Arc::new(next));
         self.root.cleaning.notify_one();
         Ok(topic)
@@ -373,7 +355,7 @@ impl Catalog {
     fn apply_to(
         &self,
         next: &mut Snapshot,
-        last: &mut LastStop,
+        (last, opened): (&LastStop, &mut Opened),
         name: &str,
         record: TopicRecord,
         revision: Revision,
@@ -392,17 +374,22 @@ impl Catalog {
         let name: Arc<str> = name.into();
         let settings = self.settings(&name, &record.configs);
         let mut partitions = same.map(|topic| topic.partitions.clone()).unwrap_or_default();
-        for partition in partitions.iter().filter_map(Place::served) {
-            partition.log().set_options(self.layout(&settings));
-            partition.set_flush_ms(settings.flush_ms);
-        }
+        partitions.iter().for_each(|place| place.configure(self.layout(&settings), settings.flush_ms));
         for index in partitions.len() as i32..record.partitions {
-            let ahead = last.opened.remove(&(record.id, index));
-            let opened = ahead.unwrap_or_else(|| self.open_partition(&name, index, &record, &settings, last));
-            partitions.push(match (opened, unopened) {
-                (Ok(partition), _) => Place::Served(partition),
+            let (recipe, marks) =
+                (self.recipe(&name, index, &record, &settings, last), last.marks(&name, index));
+            let ahead = opened.remove(&(record.id, index));
+            if ahead.is_none() && last.may_sleep(&name, index, marks) {
+                partitions.push(Place::asleep(recipe, marks));
+                continue;
+            }
+            partitions.push(match (ahead.unwrap_or_else(|| recipe.open()), unopened) {
+                (Ok(partition), _) => Place::new(Ok(partition)),
                 (Err(error), Unopened::Refused) => return Err(error),
-                (Err(error), Unopened::Offline) => self.offline(&name, index, last, &error),
+                (Err(error), Unopened::Offline) => {
+                    recipe.tell_offline(&error);
+                    Place::new(Err(marks))
+                }
             });
         }
         let topic = Arc::new(Topic { name: name.clone(), record, settings, partitions, revision });
@@ -414,28 +401,14 @@ impl Catalog {
         Ok(topic)
     }
 
-    /// The place of a partition that cannot be opened.
-    fn offline(&self, name: &str, index: i32, last: &LastStop, error: &commitlog::Error) -> Place {
-        let dir = self.root.partition_dir(name, index);
-        tracing::error!(topic = name, partition = index, dir = %dir.display(), %error,
-            "partition is offline: its directory cannot be opened; the next start tries again");
-        let key = (name.to_owned(), index);
-        Place::Offline(Marks {
-            recovery_point: last.recovery_points.get(&key).copied(),
-            log_start: last.log_starts.get(&key).copied(),
-        })
-    }
-
     /// Settings of every topic anew: the broker's own configurations have changed.
     pub(crate) fn reconfigure(&self) {
         let _applying = self.applying.lock();
         let mut next = Snapshot::default();
         for topic in self.snapshot().by_name.values() {
             let settings = self.settings(&topic.name, &topic.record.configs);
-            for partition in topic.served() {
-                partition.log().set_options(self.layout(&settings));
-                partition.set_flush_ms(settings.flush_ms);
-            }
+            let layout = self.layout(&settings);
+            topic.partitions.iter().for_each(|place| place.configure(layout, settings.flush_ms));
             let topic = Arc::new(Topic {
                 name: topic.name.clone(),
                 record: topic.record.clone(),
@@ -475,52 +448,30 @@ impl Catalog {
         }
     }
 
-    fn open_partition(
+    fn recipe(
         &self,
         name: &Arc<str>,
         index: i32,
         record: &TopicRecord,
         settings: &TopicSettings,
         last: &LastStop,
-    ) -> Result<Arc<Partition>, commitlog::Error> {
-        let disk = &self.root.disk;
-        let dir = self.root.partition_dir(name, index);
-        let io = |source| commitlog::Error::Io { path: dir.clone(), source };
-        let id = names::base64url(&record.id);
-        let mut known = disk.exists(&dir);
-        if known && directory::topic_id(&**disk, &dir).is_some_and(|found| found != id) {
-            self.put_aside(&dir, "stray").map_err(io)?;
-            known = false;
-        }
-        let key = (name.to_string(), index);
-        let (from, start) = if known {
-            let point = last.recovery_points.get(&key).copied().unwrap_or_default();
-            let from = match (last.clean, settings.compacted) {
-                (true, _) => OpenFrom::Clean,
-                (false, true) => OpenFrom::Compacted(point),
-                (false, false) => OpenFrom::RecoveryPoint(point),
-            };
-            (from, last.log_starts.get(&key).copied().unwrap_or_default())
-        } else {
-            (OpenFrom::Clean, Offset(0))
+    ) -> Recipe {
+        let marks = last.marks(name, index);
+        let point = marks.recovery_point.unwrap_or_default();
+        let from = match (last.clean, settings.compacted) {
+            (true, _) => OpenFrom::Clean,
+            (false, true) => OpenFrom::Compacted(point),
+            (false, false) => OpenFrom::RecoveryPoint(point),
         };
-        let (log, recovery) = PartitionLog::open(disk.clone(), &dir, self.layout(settings), from, start)?;
-        if recovery.cut_bytes > 0 {
-            tracing::warn!(topic = %name, partition = index, bytes = recovery.cut_bytes, end = %log.log().end(), "cut a torn tail");
+        Recipe {
+            root: self.root.clone(),
+            topic: name.clone(),
+            index,
+            id: record.id,
+            layout: self.layout(settings),
+            flush_ms: settings.flush_ms,
+            left: (from, marks.log_start.unwrap_or_default()),
         }
-        if known {
-            if names::is_internal(name) {
-                // Coordinators read their topics up to the high watermark as soon as they start.
-                log.log().flush()?;
-            }
-        } else {
-            directory::write_topic_id(&**disk, &dir, &id).map_err(io)?;
-            self.root.note_new_directory();
-        }
-        let partition = Partition::new(name.clone(), index, log, &self.root);
-        partition.set_flush_ms(settings.flush_ms);
-        partition.note_recovered(recovery.verified_bytes);
-        Ok(partition)
     }
 
     fn apply_delete(&self, name: &str, revision: Revision) {
@@ -536,10 +487,10 @@ impl Catalog {
     /// Takes a topic's partitions out of service; their directories go in the background.
     fn retire(&self, topic: &Topic) {
         let mut aside = Vec::new();
-        topic.served().for_each(|partition| partition.mark_deleted());
+        topic.partitions.iter().for_each(Place::retire);
         for index in 0..topic.partitions.len() as i32 {
             let dir = self.root.partition_dir(&topic.name, index);
-            match self.put_aside(&dir, "delete") {
+            match self.root.put_aside(&dir, "delete") {
                 Ok(path) => aside.push(path),
                 Err(error) => tracing::error!(dir = %dir.display(), %error, "directory not put aside"),
             }
@@ -576,7 +527,7 @@ impl Catalog {
             return Err(Refusal::new(ErrorCode::TopicAlreadyExists, text));
         }
         let refused = match self.apply(name, record, answer.revision) {
-            Ok(topic) if topic.offline().next().is_none() => return Ok(topic),
+            Ok(topic) if topic.offline() == 0 => return Ok(topic),
             // A reload came first.
             Ok(_) => "its directories cannot be made".to_owned(),
             Err(error) => error.to_string(),
@@ -631,14 +582,27 @@ impl Catalog {
         applied.map_err(|error| Refusal::new(ErrorCode::KafkaStorageError, error.to_string()))
     }
 
-    /// Every partition that is served, in order of topic and number.
+    /// Every partition that is open, in order of topic and number.
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.snapshot().by_name.values().flat_map(|topic| topic.served().cloned()).collect()
+        let snapshot = self.snapshot();
+        let places = snapshot.by_name.values().flat_map(|topic| &topic.partitions);
+        places.filter_map(Place::open).cloned().collect()
     }
 
-    /// Whether every partition could be opened.
+    /// Whether every partition could be opened, of those that were needed.
     pub(crate) fn is_whole(&self) -> bool {
-        self.snapshot().by_name.values().all(|topic| topic.offline().next().is_none())
+        self.snapshot().by_name.values().all(|topic| topic.offline() == 0)
+    }
+
+    /// Opens what sleeps, one after the other: what is damaged is known soon, and retention and metrics see everything.
+    /// Blocks.
+    pub(crate) fn wake_all(&self, stop: &dyn Fn() -> bool) {
+        for place in self.snapshot().by_name.values().flat_map(|topic| &topic.partitions) {
+            if stop() {
+                break;
+            }
+            place.served();
+        }
     }
 
     /// Writes the three offset checkpoints. Blocks.
@@ -646,24 +610,29 @@ impl Catalog {
         let _checkpointing = self.checkpointing.lock();
         let (mut recovery, mut starts, mut high) = (Offsets::new(), Offsets::new(), Offsets::new());
         let mut saved = Vec::new();
-        for partition in self.partitions() {
-            let key = (partition.topic.to_string(), partition.index);
+        let snapshot = self.snapshot();
+        let topics = snapshot.by_name.values();
+        for (topic, index, place) in
+            topics.flat_map(|t| (0..).zip(&t.partitions).map(move |(n, p)| (t, n, p)))
+        {
+            let key = || (topic.name.to_string(), index);
+            let partition = match place.look() {
+                Seen::Open(partition) => partition,
+                Seen::Away(marks) => {
+                    recovery.extend(marks.recovery_point.map(|point| (key(), point)));
+                    starts.extend(marks.log_start.map(|start| (key(), start)));
+                    high.extend(marks.high_watermark.map(|high| (key(), high)));
+                    continue;
+                }
+            };
             let point = partition.log().recovery_point();
-            recovery.insert(key.clone(), point);
-            saved.push((partition.clone(), point));
-            high.insert(key.clone(), partition.high_watermark());
+            recovery.insert(key(), point);
+            high.insert(key(), partition.high_watermark());
             // Kafka's file names only partitions whose start is not simply their first segment.
-            let first = partition.log().log().segments().first().map_or(Offset(0), |(base, _)| *base);
-            if partition.log_start() > first {
-                starts.insert(key, partition.log_start());
+            if partition.log_start() > partition.log().log().first_segment() {
+                starts.insert(key(), partition.log_start());
             }
-        }
-        for topic in self.snapshot().by_name.values() {
-            for (index, marks) in topic.offline() {
-                let key = || (topic.name.to_string(), index);
-                recovery.extend(marks.recovery_point.map(|point| (key(), point)));
-                starts.extend(marks.log_start.map(|start| (key(), start)));
-            }
+            saved.push((partition, point));
         }
         for (name, offsets) in [
             (checkpoints::RECOVERY_POINT, &recovery),

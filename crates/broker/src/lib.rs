@@ -21,6 +21,7 @@ mod metrics;
 mod names;
 mod otlp;
 mod partition;
+mod place;
 mod resources;
 mod root;
 mod service;

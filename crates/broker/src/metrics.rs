@@ -315,9 +315,9 @@ fn state(text: &mut Text, broker: &Broker) {
     let partitions: usize = snapshot.by_name.values().map(|topic| topic.partitions.len()).sum();
     let manager = "kafka_server_replicamanager_";
     text.gauge(&format!("{manager}partitioncount"), partitions);
-    let served: usize = snapshot.by_name.values().map(|topic| topic.served().count()).sum();
-    text.gauge(&format!("{manager}leadercount"), served);
-    text.gauge(&format!("{manager}offlinereplicacount"), partitions - served);
+    let offline: usize = snapshot.by_name.values().map(|topic| topic.offline()).sum();
+    text.gauge(&format!("{manager}leadercount"), partitions - offline);
+    text.gauge(&format!("{manager}offlinereplicacount"), offline);
     for none in ["underreplicatedpartitions", "underminisrpartitioncount", "atminisrpartitioncount"] {
         text.gauge(&format!("{manager}{none}"), 0);
     }
@@ -327,7 +327,7 @@ fn state(text: &mut Text, broker: &Broker) {
     text.gauge(&format!("{controller}fencedbrokercount"), 0);
     text.gauge(&format!("{controller}globaltopiccount"), topics);
     text.gauge(&format!("{controller}globalpartitioncount"), partitions);
-    text.gauge(&format!("{controller}offlinepartitionscount"), partitions - served);
+    text.gauge(&format!("{controller}offlinepartitionscount"), offline);
     text.gauge(&format!("{controller}preferredreplicaimbalancecount"), 0);
     text.gauge("kafka_server_kafkaserver_brokerstate", RUNNING);
     let connections = "kafka_server_socketservermetrics_connection_count";

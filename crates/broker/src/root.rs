@@ -1,13 +1,15 @@
 //! What all partitions share: the directory, the flusher, the checkpoints.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use base::clock::SharedClock;
 use base::disk::Disk;
 use commitlog::Flusher;
+use commitlog::kafka::directory;
+use kafka_wire::Uuid;
 use tokio::sync::Notify;
 
 use crate::Durability;
@@ -66,6 +68,15 @@ impl Root {
     /// Where a partition's files are.
     pub(crate) fn partition_dir(&self, topic: &str, index: i32) -> PathBuf {
         self.dir.join(format!("{topic}-{index}"))
+    }
+
+    /// Renames a partition's directory to `<name>.<32 digits>-<suffix>`.
+    pub(crate) fn put_aside(&self, path: &Path, suffix: &str) -> io::Result<PathBuf> {
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let id = Uuid::new_v4().simple().to_string();
+        let to = path.with_file_name(directory::aside_name(&name, &id, suffix));
+        self.disk.rename(path, &to)?;
+        Ok(to)
     }
 
     /// A partition's directory was made: the next flush of any partition makes its name durable.

@@ -222,12 +222,11 @@ impl Opened {
         }
         let clean = directory::take_clean_mark(disk, dir).map_err(Error::io("clean-shutdown marker"))?;
         let read = |name| checkpoints::read(disk, &dir.join(name));
-        let recovery_points = read(checkpoints::RECOVERY_POINT);
         let last = LastStop {
             clean,
-            recovery_points,
+            recovery_points: read(checkpoints::RECOVERY_POINT),
             log_starts: read(checkpoints::LOG_START),
-            ..LastStop::default()
+            directories: disk.list(dir).map_err(Error::io(dir.display()))?.into_iter().collect(),
         };
         Ok(Self { lock, meta, last })
     }

@@ -149,6 +149,50 @@ async fn check_offline(raw: &mut Raw, metrics: &str) {
 }
 
 #[tokio::test]
+async fn damage_is_found_without_anybody_asking_and_the_rest_keeps_its_checkpoints() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), testkit::MemStore::shared());
+    let served = Served::with(options(dir.path()), store.clone()).await;
+    let mut raw = served.raw().await;
+    for topic in ["bad", "good"] {
+        assert_eq!(create(&mut raw, topic, &[]).await, ErrorCode::None);
+        assert_eq!(append(&mut raw, topic, batch(3, None)).await, (ErrorCode::None, 0));
+    }
+    assert_eq!(delete_before(&mut raw, "good", 2).await, ErrorCode::None);
+    served.stop().await;
+    spoil(dir.path(), "bad-0");
+    let served = Served::with(options(dir.path()), store.clone()).await;
+    let offline = "kafka_controller_kafkacontroller_offlinepartitionscount 1";
+    let found = async {
+        while !served.handle.metrics().lines().any(|told| told == offline) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.expect("the damage is told");
+    served.stop().await;
+    let points = std::fs::read_to_string(dir.path().join("recovery-point-offset-checkpoint")).unwrap();
+    assert_eq!(points, "0\n2\nbad 0 3\ngood 0 3\n");
+    let starts = std::fs::read_to_string(dir.path().join("log-start-offset-checkpoint")).unwrap();
+    assert_eq!(starts, "0\n1\ngood 0 2\n");
+}
+
+#[tokio::test]
+async fn a_topic_that_was_left_alone_can_be_deleted_and_made_again() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), testkit::MemStore::shared());
+    for round in 0..3 {
+        let served = Served::with(options(dir.path()), store.clone()).await;
+        let mut raw = served.raw().await;
+        if round > 0 {
+            // The first thing that is asked of it: whether it sleeps or not, it goes.
+            assert_eq!(delete(&mut raw, "again").await, ErrorCode::None);
+        }
+        assert_eq!(create(&mut raw, "again", &[]).await, ErrorCode::None);
+        assert_eq!(append(&mut raw, "again", batch(1, None)).await, (ErrorCode::None, 0));
+        served.stop().await;
+        assert!(dir.path().join("again-0").exists() && dir.path().join(".kafka_cleanshutdown").exists());
+    }
+}
+
+#[tokio::test]
 async fn a_topic_that_is_offline_can_be_deleted_and_made_again() {
     let (dir, store) = (tempfile::tempdir().unwrap(), testkit::MemStore::shared());
     let served = Served::with(options(dir.path()), store.clone()).await;

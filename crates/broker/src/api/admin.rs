@@ -14,7 +14,7 @@ use kafka_wire::messages::update_features_response::UpdatableFeatureResult;
 
 use super::versions::{FEATURES, Feature};
 use super::{Broker, Connection, find};
-use crate::catalog::{Place, Refusal};
+use crate::catalog::Refusal;
 use crate::names;
 
 /// Election types of ElectLeaders.
@@ -51,11 +51,13 @@ pub(crate) fn elect(c: &Connection, request: m::ElectLeadersRequest) -> m::Elect
         let Some(found) = c.broker.catalog.topic(topic) else {
             return Refusal::new(missing, format!("No such topic as {topic}"));
         };
-        let code = match (found.place(index), request.election_type) {
-            (None, _) => return Refusal::new(missing, format!("No such partition as {topic}-{index}")),
-            (Some(Place::Served(_)), _) => ErrorCode::ElectionNotNeeded,
-            (Some(Place::Offline(_)), PREFERRED) => ErrorCode::PreferredLeaderNotAvailable,
-            (Some(Place::Offline(_)), _) => ErrorCode::EligibleLeadersNotAvailable,
+        let Some(place) = found.place(index) else {
+            return Refusal::new(missing, format!("No such partition as {topic}-{index}"));
+        };
+        let code = match (place.served(), request.election_type) {
+            (Some(_), _) => ErrorCode::ElectionNotNeeded,
+            (None, PREFERRED) => ErrorCode::PreferredLeaderNotAvailable,
+            (None, _) => ErrorCode::EligibleLeadersNotAvailable,
         };
         Refusal::new(code, code.message())
     };

@@ -14,8 +14,9 @@ use kafka_wire::messages::{
 use kafka_wire::{ErrorCode, Uuid};
 
 use super::{Connection, topics};
-use crate::catalog::{Place, Topic};
+use crate::catalog::Topic;
 use crate::names;
+use crate::place::Place;
 
 /// The most partitions DescribeTopicPartitions returns at a time (`max.request.partition.size.limit`).
 const DESCRIBED_MAX: usize = 2000;
@@ -105,14 +106,12 @@ impl State {
     /// A partition that is offline has lost the only replica that could lead it.
     fn of(c: &Connection, place: &Place) -> Self {
         let here = c.broker.broker_id;
-        match place {
-            Place::Served(partition) => {
+        match place.served() {
+            Some(partition) => {
                 let leader_epoch = partition.leader_epoch();
                 Self { leader_id: here, leader_epoch, offline_replicas: Vec::new() }
             }
-            Place::Offline(_) => {
-                Self { leader_id: NO_LEADER, leader_epoch: NO_EPOCH, offline_replicas: vec![here] }
-            }
+            None => Self { leader_id: NO_LEADER, leader_epoch: NO_EPOCH, offline_replicas: vec![here] },
         }
     }
 }

@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use store_api::Store;
 
 use crate::Options;
-use crate::catalog::{Catalog, Place, Topic};
+use crate::catalog::{Catalog, Topic};
 use crate::config::Server;
 use crate::door::{Answer, Close, Peer, Reply, Seats};
 use crate::groups::Groups;
@@ -354,11 +354,8 @@ fn chunks<M: Message>(head: &RequestHead, message: &M) -> Option<Answer> {
 /// The partition, or the code that says why not.
 fn find(topic: Option<&Arc<Topic>>, index: i32, missing: ErrorCode) -> Result<Arc<Partition>, ErrorCode> {
     let topic = topic.ok_or(missing)?;
-    match topic.place(index) {
-        Some(Place::Served(partition)) => Ok(partition.clone()),
-        Some(Place::Offline(_)) => Err(ErrorCode::KafkaStorageError),
-        None => Err(ErrorCode::UnknownTopicOrPartition),
-    }
+    let place = topic.place(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    place.served().cloned().ok_or(ErrorCode::KafkaStorageError)
 }
 
 /// Compares the leader epoch a client knows with the partition's (KIP-320); -1 knows none.

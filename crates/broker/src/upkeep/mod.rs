@@ -6,6 +6,7 @@
 //!         ├─ flush.ms ─────────────────────────────▶ timed flush
 //!         └─ a segment was sealed ─────────────────▶ cleaner (compacted topics)
 //! clock  ──────────────────────────────────────────▶ retention
+//! start  ──────────────────────────────────────────▶ partitions that a clean stop left asleep are opened
 //! ```
 
 mod cleaner;
@@ -27,6 +28,13 @@ pub(crate) use timed_flush::TimedFlushes;
 
 /// Starts all of it.
 pub(crate) fn start(broker: &Arc<Broker>, tasks: &Tasks) {
+    let (catalog, stop) = (broker.catalog.clone(), tasks.token());
+    tasks.spawn(TaskKind::Service, "kafka-wake", async move {
+        let waking = tokio::task::spawn_blocking(move || catalog.wake_all(&|| stop.is_cancelled()));
+        // What is left asleep is opened when it is needed.
+        waking.await.unwrap_or_else(|error| tracing::error!(%error, "opening partitions panicked"));
+        Ok::<_, Error>(())
+    });
     let keep = broker.clone();
     tasks.spawn(TaskKind::Service, "kafka-recovery", recovery::keep(keep, tasks.token()));
     let keep = broker.clone();

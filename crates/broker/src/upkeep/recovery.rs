@@ -42,14 +42,27 @@ pub(super) async fn keep(broker: Arc<Broker>, stop: CancellationToken) -> Result
             () = stop.cancelled() => return Ok(()),
             () = broker.catalog.root.recovery.notified() => {}
         }
-        let working = broker.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || advance(&working)).await {
-            tracing::error!(%error, "moving the recovery points panicked");
+        // Appends tell when a limit is passed, not while it stays so: what came during a pass may be too much again.
+        loop {
+            let working = broker.clone();
+            let moved = tokio::task::spawn_blocking(move || advance(&working)).await;
+            let moved = moved.unwrap_or_else(|error| {
+                tracing::error!(%error, "moving the recovery points panicked");
+                false
+            });
+            if !moved || stop.is_cancelled() || !is_too_much(&broker) {
+                break;
+            }
         }
     }
 }
 
-fn advance(broker: &Broker) {
+fn is_too_much(broker: &Broker) -> bool {
+    broker.catalog.root.beyond_recovery.load(Ordering::Relaxed) >= TOTAL_BYTES_MAX
+}
+
+/// Gives the fullest partitions checkpoints; whether any got one.
+fn advance(broker: &Broker) -> bool {
     let root = &broker.catalog.root;
     let mut partitions: Vec<_> =
         broker.catalog.partitions().into_iter().filter(|p| p.beyond_recovery_point() > 0).collect();
@@ -65,6 +78,7 @@ fn advance(broker: &Broker) {
     if moved && let Err(error) = broker.catalog.write_checkpoints() {
         tracing::warn!(%error, "offset checkpoints not written");
     }
+    moved
 }
 
 /// Writes the offset checkpoints a while after something changed.
