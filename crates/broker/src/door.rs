@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use base::task::{TaskKind, Tasks};
@@ -22,12 +23,17 @@ use tokio::sync::mpsc;
 
 use crate::api::{self, Broker};
 use crate::memory::{Held, Memory};
+use crate::slices::{Pieces, Slices};
 use crate::stream::{self, ReadSide, WriteSide};
 
 /// Replies that may wait behind one another; clients keep 5 to 1,000,000 requests in flight, the rest waits in the socket.
 const PIPELINE_MAX: usize = 64;
 /// A connection's buffer begins at this size and doubles as bytes arrive.
 const FRAME_START_BYTES: usize = 64 * 1024;
+/// Answers that are ready are written together up to so many bytes...
+const TOGETHER_BYTES_MAX: usize = 256 * 1024;
+/// ...and so many pieces, of which a system call takes no more (IOV_MAX).
+const TOGETHER_CHUNKS_MAX: usize = 1024;
 /// A frame's size before it.
 const SIZE_BYTES: usize = 4;
 /// Pause after a failed accept: the process is out of descriptors and waits for some.
@@ -43,9 +49,12 @@ const FRAME_BYTES_PER_SECOND: usize = 64 * 1024;
 /// A future that gives a reply's chunks; None closes the connection.
 pub(crate) type Later = Pin<Box<dyn Future<Output = Option<Answer>> + Send>>;
 
-/// Chunks of a frame, and what they hold of the broker's memory until they are written.
+/// Chunks of a frame, the records that some of them stand for, and what they hold of the broker's memory until they are
+/// written.
+#[derive(Default)]
 pub(crate) struct Answer {
     pub chunks: Vec<Bytes>,
+    pub slices: Slices,
     pub held: Option<Held>,
 }
 
@@ -218,7 +227,13 @@ async fn serve(
     let writer = write_replies(queue, write, counted, idle);
     tokio::pin!(reader, writer);
     tokio::select! {
-        read = &mut reader => read?,
+        // The reader first: what it answers at once is written in the same turn.
+        biased;
+        read = &mut reader => if let Err(close) = read {
+            // What was answered before is still told, as far as the socket takes it.
+            let _ = futures::poll!(&mut writer);
+            return Err(close);
+        },
         written = &mut writer => return written,
     }
     // Stopping: the reader has dropped its end of the queue, so the writer ends after what is in it.
@@ -296,36 +311,114 @@ impl Arrived {
     }
 }
 
+/// Answers in the order of the requests; those that are ready go together.
 async fn write_replies(
     mut queue: mpsc::Receiver<(Arrived, Reply)>,
-    mut write: WriteSide,
+    write: WriteSide,
     broker: Arc<Broker>,
     idle: Duration,
 ) -> Result<(), Close> {
-    while let Some((arrived, reply)) = queue.recv().await {
-        let answer = match reply {
-            Reply::Now(chunks) => Answer { chunks, held: None },
-            Reply::Silent => {
-                broker.metrics.answered(arrived.key, arrived.at.elapsed());
-                continue;
-            }
-            Reply::Later(later) => {
-                later.await.ok_or_else(|| Close::Refused("the request failed".to_owned()))?
+    let mut out =
+        Out { write, broker, idle, chunks: Vec::new(), bytes: 0, arrived: Vec::new(), held: Vec::new() };
+    loop {
+        let next = match queue.try_recv() {
+            Ok(next) => Some(next),
+            Err(_) => {
+                out.send().await?;
+                queue.recv().await
             }
         };
-        write_chunks(&mut write, answer.chunks, idle).await?;
-        drop(answer.held);
-        broker.metrics.answered(arrived.key, arrived.at.elapsed());
+        let Some((arrived, reply)) = next else { break };
+        match reply {
+            Reply::Now(chunks) => out.add(arrived, Answer { chunks, ..Answer::default() }).await?,
+            Reply::Silent => out.add(arrived, Answer::default()).await?,
+            Reply::Later(mut later) => {
+                let answer = match futures::poll!(&mut later) {
+                    Poll::Ready(answer) => answer,
+                    Poll::Pending => {
+                        out.send().await?;
+                        later.await
+                    }
+                };
+                let refused = || Close::Refused("the request failed".to_owned());
+                out.add(arrived, answer.ok_or_else(refused)?).await?;
+            }
+        }
     }
-    write.close().await;
+    out.write.close().await;
+    Ok(())
+}
+
+/// Answers on their way out.
+struct Out {
+    write: WriteSide,
+    broker: Arc<Broker>,
+    idle: Duration,
+    /// What is not written yet: its chunks, their bytes, the requests it answers and the memory it holds.
+    chunks: Vec<Bytes>,
+    bytes: usize,
+    arrived: Vec<Arrived>,
+    held: Vec<Held>,
+}
+
+impl Out {
+    /// Adds an answer. One that is large, or has records to be read, is written at once.
+    async fn add(&mut self, arrived: Arrived, answer: Answer) -> Result<(), Close> {
+        self.arrived.push(arrived);
+        self.held.extend(answer.held);
+        if !answer.slices.is_empty() {
+            write_chunks(&mut self.write, std::mem::take(&mut self.chunks), self.idle).await?;
+            write_pieces(&mut self.write, Pieces::new(answer.chunks, answer.slices), self.idle).await?;
+            return self.send().await;
+        }
+        self.bytes += answer.chunks.iter().map(Bytes::len).sum::<usize>();
+        self.chunks.extend(answer.chunks);
+        if self.bytes >= TOGETHER_BYTES_MAX || self.chunks.len() >= TOGETHER_CHUNKS_MAX {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what was added.
+    async fn send(&mut self) -> Result<(), Close> {
+        write_chunks(&mut self.write, std::mem::take(&mut self.chunks), self.idle).await?;
+        self.bytes = 0;
+        self.held.clear();
+        for arrived in self.arrived.drain(..) {
+            self.broker.metrics.answered(arrived.key, arrived.at.elapsed());
+        }
+        Ok(())
+    }
+}
+
+/// Writes records straight from their files. An answer that was begun and cannot be finished ends the connection.
+async fn write_pieces(write: &mut WriteSide, mut pieces: Pieces, idle: Duration) -> Result<(), Close> {
+    loop {
+        let mut piece = pieces.next()?;
+        if piece.is_empty() {
+            break;
+        }
+        while !piece.is_empty() {
+            let written = tokio::time::timeout(idle, write.write(&[io::IoSlice::new(piece)])).await;
+            match written.map_err(|_| Close::Idle)?? {
+                0 => return Err(Close::Io(io::ErrorKind::WriteZero.into())),
+                written => piece = &piece[written..],
+            }
+        }
+    }
+    tokio::time::timeout(idle, write.flush()).await.map_err(|_| Close::Idle)??;
     Ok(())
 }
 
 /// Writes all chunks, several a system call. A client that takes none for as long as an idle one may live is closed.
 async fn write_chunks(write: &mut WriteSide, chunks: Vec<Bytes>, idle: Duration) -> Result<(), Close> {
+    if chunks.is_empty() {
+        return Ok(());
+    }
     let mut chunks = std::collections::VecDeque::from(chunks);
     while !chunks.is_empty() {
-        let slices: Vec<_> = chunks.iter().map(|chunk| io::IoSlice::new(chunk)).collect();
+        let slices: Vec<_> =
+            chunks.iter().take(TOGETHER_CHUNKS_MAX).map(|chunk| io::IoSlice::new(chunk)).collect();
         let written = tokio::time::timeout(idle, write.write(&slices)).await;
         let mut written = written.map_err(|_| Close::Idle)??;
         if written == 0 {

@@ -25,6 +25,7 @@ mod place;
 mod resources;
 mod root;
 mod service;
+mod slices;
 mod stream;
 mod telemetry;
 mod upkeep;

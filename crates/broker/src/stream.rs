@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -56,9 +57,11 @@ impl ReadSide {
             Self::Plain(read) => loop {
                 read.readable().await?;
                 make_room(buffer, room);
-                match read.try_read_buf(buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    done => return done,
+                // Unlike `try_read_buf` this notes that the socket gave all it had: one look less at an empty one.
+                match futures::poll!(std::pin::pin!(read.read_buf(buffer))) {
+                    Poll::Ready(done) => return done,
+                    Poll::Pending if buffer.is_empty() => *buffer = BytesMut::new(),
+                    Poll::Pending => {}
                 }
             },
             Self::Tls(read) => {

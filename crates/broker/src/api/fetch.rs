@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use commitlog::{Error, Offset};
+use commitlog::{Error, Found, Offset};
 use kafka_wire::frame::RequestHead;
 use kafka_wire::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
@@ -19,6 +19,7 @@ use super::{Broker, Connection, check_epoch, chunks};
 use crate::door::{Answer, Reply};
 use crate::memory::Held;
 use crate::partition::Partition;
+use crate::slices::{IN_MEMORY_BYTES_MAX, SLICE_BYTES_MAX, Slices};
 
 /// The longest a fetch waits, whatever the client asks: longer than any client's own request timeout.
 const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -32,12 +33,12 @@ const SESSIONS_FROM: i16 = 7;
 const READ_COMMITTED: i8 = 1;
 
 /// A partition, or why it cannot be read.
-type Found = Result<Arc<Partition>, ErrorCode>;
+type FoundPartition = Result<Arc<Partition>, ErrorCode>;
 
 /// A request with its partitions looked up.
 struct Plan {
     wanted: Vec<Wanted>,
-    found: Vec<Found>,
+    found: Vec<FoundPartition>,
     read_committed: bool,
     max_bytes: usize,
     min_bytes: usize,
@@ -46,11 +47,17 @@ struct Plan {
 /// What one pass over the partitions gave.
 struct Pass {
     answers: Vec<PartitionData>,
+    /// Records that are still in their files.
+    slices: Slices,
     bytes: usize,
+    /// Of these, bytes that were read.
+    in_memory: usize,
     /// Where all logs were when they were read.
     mark: Mark,
     /// Something must be told at once.
     urgent: bool,
+    /// There was no memory for more.
+    short: bool,
 }
 
 /// How far all logs of a request are.
@@ -68,15 +75,21 @@ struct Mark {
 pub(crate) fn handle(c: &Connection, head: RequestHead, request: FetchRequest) -> Reply {
     let c = c.clone();
     Reply::Later(Box::pin(async move {
-        let (response, held) = fetch(&c, request, head.version).await;
-        Some(Answer { held, ..chunks(&head, &response)? })
+        let (response, slices, held) = fetch(&c, request, head.version).await;
+        Some(Answer { slices, held, ..chunks(&head, &response)? })
     }))
 }
 
-async fn fetch(c: &Connection, mut request: FetchRequest, version: i16) -> (FetchResponse, Option<Held>) {
+async fn fetch(
+    c: &Connection,
+    mut request: FetchRequest,
+    version: i16,
+) -> (FetchResponse, Slices, Option<Held>) {
     let broker = &c.broker;
     let refuse = |code: ErrorCode| {
-        (FetchResponse { error_code: code.code(), session_id: NO_SESSION, ..Default::default() }, None)
+        let error_code = code.code();
+        let response = FetchResponse { error_code, session_id: NO_SESSION, ..Default::default() };
+        (response, Slices::default(), None)
     };
     let by_id = version >= IDS_FROM;
     let asked = match version {
@@ -90,7 +103,7 @@ async fn fetch(c: &Connection, mut request: FetchRequest, version: i16) -> (Fetc
     };
     let follower = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
     let mut plan = plan(broker, wanted, &request, follower);
-    let (answers, held) = wait_and_read(c, &plan, request.max_wait_ms).await;
+    let (answers, slices, held) = wait_and_read(c, &plan, request.max_wait_ms).await;
     count(broker, &plan, &answers);
     for (wanted, found) in plan.wanted.iter_mut().zip(&plan.found) {
         if let Ok(partition) = found {
@@ -100,7 +113,7 @@ async fn fetch(c: &Connection, mut request: FetchRequest, version: i16) -> (Fetc
     match broker.sessions.close(context, plan.wanted, answers, broker.now_ms()) {
         Ok((session_id, told)) => {
             let response = FetchResponse { session_id, responses: grouped(told), ..Default::default() };
-            (response, Some(held))
+            (response, slices, Some(held))
         }
         Err(code) => refuse(code),
     }
@@ -164,7 +177,7 @@ fn plan(broker: &Broker, wanted: Vec<Wanted>, request: &FetchRequest, follower: 
     }
 }
 
-fn find(broker: &Broker, wanted: &Wanted) -> Found {
+fn find(broker: &Broker, wanted: &Wanted) -> FoundPartition {
     if let Some(known) = wanted.known.upgrade().filter(|partition| !partition.is_deleted()) {
         return Ok(known);
     }
@@ -185,22 +198,24 @@ fn gone(broker: &Broker, wanted: &Wanted) -> ErrorCode {
 }
 
 /// Reads until the least number of bytes is there, an error is, or the time is over. While it waits it holds nothing.
-async fn wait_and_read(c: &Connection, plan: &Plan, max_wait_ms: i32) -> (Vec<PartitionData>, Held) {
+async fn wait_and_read(c: &Connection, plan: &Plan, max_wait_ms: i32) -> (Vec<PartitionData>, Slices, Held) {
     let wait = Duration::from_millis(max_wait_ms.max(0) as u64).min(WAIT_MAX);
     let deadline = Instant::now() + wait;
     let stop = c.broker.tasks.token();
     loop {
-        // Under pressure answers are smaller.
-        let most = plan.max_bytes.min((c.broker.memory.free() / 2).max(ANSWER_BYTES_MIN));
+        // What is read at once is bounded by the number of partitions; under pressure it is less.
+        let usual = plan.wanted.len().saturating_mul(IN_MEMORY_BYTES_MAX).max(ANSWER_BYTES_MIN);
+        let most = usual.min(plan.max_bytes).min((c.broker.memory.free() / 2).max(ANSWER_BYTES_MIN));
         let mut held = c.broker.memory.hold(most).await;
         let pass = read_all(plan, most);
-        held.keep(pass.bytes);
-        let enough = pass.bytes >= plan.min_bytes.min(most) || pass.urgent || plan.wanted.is_empty();
+        held.keep(pass.in_memory);
+        // What there is no room for does not come by waiting.
+        let enough = pass.bytes >= plan.min_bytes || pass.short || pass.urgent || plan.wanted.is_empty();
         if enough || Instant::now() >= deadline || stop.is_cancelled() {
-            return (pass.answers, held);
+            return (pass.answers, pass.slices, held);
         }
         let (bytes, mark) = (pass.bytes, pass.mark);
-        drop((pass.answers, held));
+        drop((pass, held));
         // A fetch of several batches reads again only when there may be enough: a slow trickle costs sums, not reads.
         while !plan.may_have(bytes, mark) {
             let more = Arc::new(Notify::new());
@@ -258,21 +273,78 @@ impl Plan {
     }
 }
 
-fn read_all(plan: &Plan, max_bytes: usize) -> Pass {
+/// Reads all partitions, at most `memory` bytes of them into memory.
+fn read_all(plan: &Plan, memory: usize) -> Pass {
     let answers = Vec::with_capacity(plan.wanted.len());
-    let mut pass = Pass { answers, bytes: 0, mark: plan.mark(), urgent: false };
+    let (slices, mark) = (Slices::default(), plan.mark());
+    let mut pass = Pass { answers, slices, bytes: 0, in_memory: 0, mark, urgent: false, short: false };
     for (wanted, found) in plan.wanted.iter().zip(&plan.found) {
-        let budget = max_bytes.saturating_sub(pass.bytes);
-        let data = read(wanted, found, plan.read_committed, budget, pass.bytes == 0);
-        pass.bytes += data.records.as_ref().map_or(0, Bytes::len);
+        let budget = Budget {
+            bytes: plan.max_bytes.saturating_sub(pass.bytes),
+            memory: memory.saturating_sub(pass.in_memory),
+            first: pass.bytes == 0,
+        };
+        pass.short |= !budget.has_memory();
+        let slices = pass.slices.len();
+        let data = read(wanted, found, plan.read_committed, budget, &mut pass.slices);
+        let bytes = data.records.as_ref().map_or(0, Bytes::len);
+        pass.bytes += bytes;
+        pass.in_memory += if pass.slices.len() > slices { 0 } else { bytes };
         pass.urgent |= data.error_code != 0 || data.diverging_epoch.end_offset >= 0;
         pass.answers.push(data);
     }
     pass
 }
 
-/// Reads one partition. `first`: nothing was read yet, so that a batch larger than every limit still gets through.
-fn read(wanted: &Wanted, found: &Found, read_committed: bool, budget: usize, first: bool) -> PartitionData {
+/// What is left of an answer's limits.
+struct Budget {
+    bytes: usize,
+    /// Of that, what may be read at once.
+    memory: usize,
+    /// Nothing was read yet, so that a batch larger than every limit still gets through.
+    first: bool,
+}
+
+impl Budget {
+    /// Whether there is memory for one more partition's records.
+    fn has_memory(&self) -> bool {
+        self.first || self.memory >= self.bytes.min(IN_MEMORY_BYTES_MAX)
+    }
+
+    /// Frames of a log within the limits.
+    fn find(
+        &self,
+        partition: &Partition,
+        (from, upto): (Offset, Offset),
+        max_bytes: usize,
+        slices: &mut Slices,
+    ) -> Result<(Bytes, Option<Offset>), Error> {
+        let max_bytes = max_bytes.min(self.bytes).min(SLICE_BYTES_MAX);
+        let in_memory_max = match slices.is_full() {
+            true => max_bytes,
+            false => IN_MEMORY_BYTES_MAX,
+        };
+        if !self.has_memory() {
+            return Ok((Bytes::new(), None));
+        }
+        Ok(match partition.log().log().find(from, upto, max_bytes, self.first, in_memory_max)? {
+            Found::Frames(chunk) => (chunk.bytes, chunk.next),
+            Found::Slice(slice) => {
+                let next = slice.next();
+                (slices.add(slice), Some(next))
+            }
+        })
+    }
+}
+
+/// Reads one partition.
+fn read(
+    wanted: &Wanted,
+    found: &FoundPartition,
+    read_committed: bool,
+    budget: Budget,
+    slices: &mut Slices,
+) -> PartitionData {
     let mut data = PartitionData {
         partition_index: wanted.key.1,
         high_watermark: -1,
@@ -314,21 +386,21 @@ fn read(wanted: &Wanted, found: &Found, read_committed: bool, budget: usize, fir
             false => data,
         };
     }
-    let max_bytes = (position.max_bytes.max(0) as usize).min(budget);
+    let max_bytes = position.max_bytes.max(0) as usize;
     // Who reads what is committed sees nothing of transactions that are open, and is told of those that were aborted.
     let upto = if read_committed { Offset(data.last_stable_offset) } else { high_watermark };
     if from > upto {
         return data;
     }
-    match partition.log().log().read(from, upto, max_bytes, first) {
-        Ok(chunk) => {
-            if let (true, Some(next)) = (read_committed, chunk.next) {
+    match budget.find(partition, (from, upto), max_bytes, slices) {
+        Ok((records, next)) => {
+            if let (true, Some(next)) = (read_committed, next) {
                 match aborted(partition, from, next) {
                     Ok(aborted) => data.aborted_transactions = Some(aborted),
                     Err(code) => return refused(data, code),
                 }
             }
-            data.records = Some(chunk.bytes);
+            data.records = Some(records);
         }
         Err(Error::OutOfRange { .. }) => return refused(data, ErrorCode::OffsetOutOfRange),
         Err(error) => {

@@ -348,7 +348,7 @@ fn chunks<M: Message>(head: &RequestHead, message: &M) -> Option<Answer> {
     let written = frame::response(head.correlation_id, head.version, message);
     let written =
         written.inspect_err(|error| tracing::error!(%error, message = M::NAME, "unwritable reply")).ok()?;
-    Some(Answer { chunks: written, held: None })
+    Some(Answer { chunks: written, ..Answer::default() })
 }
 
 /// The partition, or the code that says why not.
