@@ -3,7 +3,7 @@
 //! ```text
 //! load produce bootstrap=HOST:PORT topic=T records=N size=BYTES producers=N linger=MS acks=all|1 keyed=0|1 idempotent=0|1
 //! load consume bootstrap=HOST:PORT topic=T records=N
-//! load latency bootstrap=HOST:PORT topic=T records=N size=BYTES rate=RECORDS_PER_SECOND acks=all
+//! load latency bootstrap=HOST:PORT topic=T records=N size=BYTES rate=RECORDS_PER_SECOND acks=all keyed=0|1
 //! ```
 //! `produce` measures from the call of send to the delivery report, `latency` from the time a record was due to be sent
 //! until a consumer has it: a broker that stalls does not slow the clock that times it.
@@ -99,7 +99,7 @@ fn produce_one(args: &Args, records: u64, index: u64) -> Vec<u32> {
     let payload = vec![b'x'; args.number("size", 100) as usize];
     let keyed = args.number("keyed", 0) == 1;
     for n in 0..records {
-        let key = format!("{}", (n * 7919 + index) % 100_000);
+        let key = key(n, index);
         loop {
             let mut record = BaseRecord::with_opaque_to(&topic, Box::new(Instant::now())).payload(&payload);
             if keyed {
@@ -118,6 +118,11 @@ fn produce_one(args: &Args, records: u64, index: u64) -> Vec<u32> {
     let context = producer.context();
     assert_eq!(*context.failed.lock().expect("no panic"), None);
     std::mem::take(&mut context.took_us.lock().expect("no panic"))
+}
+
+/// Keys that come again after 100,000.
+fn key(n: u64, index: u64) -> String {
+    format!("{}", (n * 7919 + index) % 100_000)
 }
 
 fn consumer(args: &Args, from: Offset) -> BaseConsumer {
@@ -160,6 +165,7 @@ fn latency(args: &Args) {
     let start = Instant::now();
     let sending = std::thread::spawn(move || {
         let (producer, topic) = (producer(&args), args.text("topic", "load"));
+        let keyed = args.number("keyed", 0) == 1;
         let mut payload = vec![b'x'; size];
         let begin = now_us();
         for n in 0..records {
@@ -168,8 +174,12 @@ fn latency(args: &Args) {
                 std::thread::sleep(Duration::from_micros(200));
             }
             payload[..8].copy_from_slice(&due.to_be_bytes());
-            let record: BaseRecord<'_, [u8], [u8], Box<Instant>> =
+            let key = key(n, 0);
+            let mut record: BaseRecord<'_, str, [u8], Box<Instant>> =
                 BaseRecord::with_opaque_to(&topic, Box::new(Instant::now())).payload(&payload[..]);
+            if keyed {
+                record = record.key(&key);
+            }
             producer.send(record).map_err(|(error, _)| error).expect("queued");
         }
         producer.flush(PATIENCE).expect("delivered");
