@@ -97,7 +97,7 @@ async fn a_directory_that_cannot_be_opened_takes_its_partition_offline_only() {
     for round in 0..2 {
         let served = Served::with(options(dir.path()), store.clone()).await;
         let mut raw = served.raw().await;
-        check_offline(&mut raw, &served.handle.metrics()).await;
+        check_offline(&mut raw, &damage_is_told(&served).await).await;
         assert_eq!(append(&mut raw, "good", batch(1, None)).await, (ErrorCode::None, 3 + round));
         assert_eq!(fetched(&mut raw, "good", 0).await.0, ErrorCode::None);
         served.stop().await;
@@ -114,6 +114,21 @@ async fn a_directory_that_cannot_be_opened_takes_its_partition_offline_only() {
     assert_eq!(partitions(&mut raw, "bad").await.1[0].leader_id, 1);
     served.stop().await;
     assert!(marked.exists());
+}
+
+/// Waits until the start has looked at every partition; gives the metrics.
+async fn damage_is_told(served: &Served) -> String {
+    let offline = "kafka_controller_kafkacontroller_offlinepartitionscount 1";
+    let told = async {
+        loop {
+            let metrics = served.handle.metrics();
+            if metrics.lines().any(|told| told == offline) {
+                return metrics;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("the damage is told")
 }
 
 /// What clients are told while the topic `bad` is offline and `good` is not.
@@ -161,13 +176,7 @@ async fn damage_is_found_without_anybody_asking_and_the_rest_keeps_its_checkpoin
     served.stop().await;
     spoil(dir.path(), "bad-0");
     let served = Served::with(options(dir.path()), store.clone()).await;
-    let offline = "kafka_controller_kafkacontroller_offlinepartitionscount 1";
-    let found = async {
-        while !served.handle.metrics().lines().any(|told| told == offline) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, found).await.expect("the damage is told");
+    damage_is_told(&served).await;
     served.stop().await;
     let points = std::fs::read_to_string(dir.path().join("recovery-point-offset-checkpoint")).unwrap();
     assert_eq!(points, "0\n2\nbad 0 3\ngood 0 3\n");
