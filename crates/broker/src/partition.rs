@@ -263,6 +263,12 @@ impl Partition {
 }
 
 impl Flush for Partition {
+    fn begin(&self) {
+        if !self.is_deleted() {
+            self.log.log().start_writeback();
+        }
+    }
+
     /// Runs on the flusher's thread.
     fn flush(&self) -> io::Result<()> {
         if self.is_deleted() {

@@ -19,6 +19,10 @@ const SPREAD: usize = 4;
 
 /// Something the flusher can make durable.
 pub trait Flush: Send + Sync {
+    /// Begins to write what [`Flush::flush`] will wait for. A round of several targets begins all of them first: the disk
+    /// then works on all of them, and one commit of its journal serves all.
+    fn begin(&self) {}
+
     /// Makes everything written before the call durable. Blocks.
     fn flush(&self) -> io::Result<()>;
 }
@@ -160,6 +164,9 @@ fn flush_round(requests: Vec<Request>) {
             None => targets.push((target, vec![done])),
         }
     }
+    if targets.len() > 1 {
+        targets.iter().for_each(|(target, _)| target.begin());
+    }
     let helpers = if targets.len() < SPREAD_FROM { 0 } else { SPREAD - 1 };
     let left = Mutex::new(targets.into_iter());
     std::thread::scope(|scope| {
@@ -190,12 +197,17 @@ mod tests {
     use std::sync::mpsc;
 
     struct Gate {
+        begun: AtomicUsize,
         flushes: AtomicUsize,
         gate: Mutex<mpsc::Receiver<()>>,
         fail: bool,
     }
 
     impl Flush for Gate {
+        fn begin(&self) {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+        }
+
         fn flush(&self) -> io::Result<()> {
             self.gate.lock().recv().ok();
             self.flushes.fetch_add(1, Ordering::SeqCst);
@@ -205,7 +217,15 @@ mod tests {
 
     fn gate(fail: bool) -> (Arc<Gate>, mpsc::Sender<()>) {
         let (open, gate) = mpsc::channel();
-        (Arc::new(Gate { flushes: AtomicUsize::new(0), gate: Mutex::new(gate), fail }), open)
+        (
+            Arc::new(Gate {
+                begun: AtomicUsize::new(0),
+                flushes: AtomicUsize::new(0),
+                gate: Mutex::new(gate),
+                fail,
+            }),
+            open,
+        )
     }
 
     #[test]
@@ -262,6 +282,7 @@ mod tests {
         all.sort_unstable();
         assert!(all.iter().all(|&(n, ok)| ok == (n % 7 != 0)));
         assert!(targets.iter().all(|(t, _)| t.flushes.load(Ordering::SeqCst) == 1));
+        assert!(targets.iter().all(|(t, _)| t.begun.load(Ordering::SeqCst) == 1));
     }
 
     #[test]
