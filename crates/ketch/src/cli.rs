@@ -156,6 +156,8 @@ pub struct UpArgs {
     /// Bytes of the store at which writes that add to it are refused [default: 2147483648]; 0 for no bound
     #[arg(long, env = "KETCH_QUOTA_BACKEND_BYTES", value_name = "BYTES")]
     pub quota_backend_bytes: Option<u64>,
+    #[command(flatten)]
+    pub auth: AuthArgs,
     /// Whether history is kept by time or by revisions
     #[arg(
         long,
@@ -188,6 +190,22 @@ pub struct UpArgs {
     pub demo: bool,
 }
 
+/// How users of the etcd API show who they are; of no effect before `etcdctl auth enable`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AuthArgs {
+    /// Tokens of the etcd API: simple, or jwt,sign-method=RS256,priv-key=FILE,pub-key=FILE,ttl=10m [default: simple]
+    #[arg(long, env = "KETCH_AUTH_TOKEN", value_name = "SPEC")]
+    pub auth_token: Option<String>,
+    /// Seconds a simple token lives without being used [default: 300]
+    #[arg(long, env = "KETCH_AUTH_TOKEN_TTL", value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub auth_token_ttl: Option<u32>,
+    /// How hard passwords are hashed, 4 to 31; one more doubles the work [default: 10]
+    #[arg(long, env = "KETCH_BCRYPT_COST", value_name = "COST",
+        value_parser = clap::value_parser!(u32).range(4..=31))]
+    pub bcrypt_cost: Option<u32>,
+}
+
 /// Flags of `ketch server`.
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
@@ -217,6 +235,8 @@ pub struct ServerArgs {
     /// Name of this member [default: the host's name in lower case]
     #[arg(long, env = "KETCH_NODE_NAME", value_name = "NAME")]
     pub name: Option<String>,
+    #[command(flatten)]
+    pub auth: AuthArgs,
     /// What to log to standard error [default: warn]
     #[arg(long, env = "KETCH_LOG", value_name = "FILTER")]
     pub log: Option<String>,

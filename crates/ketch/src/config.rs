@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::cli::{CompactionMode, DataDir, Durability, UpArgs};
+use crate::cli::{AuthArgs, CompactionMode, DataDir, Durability, UpArgs};
 
 /// Name of the directory under a user's data home.
 const USER_DIR: &str = "ketch";
@@ -36,6 +36,8 @@ pub struct Config {
     pub store_cache_bytes: usize,
     /// None for no bound.
     pub store_quota_bytes: Option<u64>,
+    /// Passwords and tokens of the etcd API.
+    pub auth: store::auth::Options,
     /// What the store itself keeps of history; None leaves that to whoever compacts.
     pub retention: Option<store::Retention>,
     /// An etcd to run on; None for a store of our own.
@@ -108,6 +110,9 @@ struct ApiFile {
 struct EtcdFile {
     enabled: Option<bool>,
     port: Option<u16>,
+    auth_token: Option<String>,
+    auth_token_ttl: Option<u32>,
+    bcrypt_cost: Option<u32>,
 }
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -161,6 +166,44 @@ pub struct External {
     pub cacert: Option<PathBuf>,
     /// The certificate to show, and its key.
     pub client: Option<(PathBuf, PathBuf)>,
+}
+
+impl EtcdFile {
+    /// The flags with what the file says where they are not given.
+    fn auth(&self, args: &AuthArgs) -> Result<store::auth::Options> {
+        AuthArgs {
+            auth_token: args.auth_token.clone().or_else(|| self.auth_token.clone()),
+            auth_token_ttl: args.auth_token_ttl.or(self.auth_token_ttl),
+            bcrypt_cost: args.bcrypt_cost.or(self.bcrypt_cost),
+        }
+        .options()
+    }
+}
+
+impl AuthArgs {
+    /// What the store is to be started with.
+    ///
+    /// # Errors
+    /// When a number is out of its bounds, which the file may say.
+    pub fn options(&self) -> Result<store::auth::Options> {
+        let mut options = store::auth::Options::default();
+        if let Some(token) = &self.auth_token {
+            options.token = token.clone();
+        }
+        if let Some(seconds) = self.auth_token_ttl {
+            if seconds == 0 {
+                bail!("auth-token-ttl: a token lives at least a second");
+            }
+            options.token_ttl = std::time::Duration::from_secs(seconds.into());
+        }
+        if let Some(cost) = self.bcrypt_cost {
+            if !(4..=31).contains(&cost) {
+                bail!("bcrypt-cost: {cost} does not lie between 4 and 31");
+            }
+            options.bcrypt_cost = cost;
+        }
+        Ok(options)
+    }
 }
 
 impl StoreFile {
@@ -235,6 +278,7 @@ impl Config {
                 .quota_backend_bytes
                 .or(file.store.quota_backend_bytes)
                 .map_or(Some(store::DEFAULT_QUOTA_BYTES), |bytes| (bytes > 0).then_some(bytes)),
+            auth: file.etcd.auth(&args.auth)?,
             retention: file.store.retention(args)?,
             external: file.store.external(args),
             store_cache_bytes: args.store_cache.or(file.store.cache_mib).unwrap_or(16) << 20,
@@ -306,6 +350,24 @@ mod tests {
         assert_eq!(merged(&[], "[etcd]\nport = 4").unwrap().etcd_port, Some(4));
         let config = merged(&[], "[kafka]\ndurability = 'page-cache'").unwrap();
         assert_eq!(config.kafka_durability, Durability::PageCache);
+    }
+
+    #[test]
+    fn tokens_and_passwords_are_as_flags_or_the_file_say() {
+        let file = "[etcd]\nauth-token = 'jwt,sign-method=HS256'\nauth-token-ttl = 7\nbcrypt-cost = 5";
+        let auth = merged(&["--auth-token-ttl", "9"], file).unwrap().auth;
+        assert_eq!(
+            (auth.token.as_str(), auth.token_ttl.as_secs(), auth.bcrypt_cost),
+            ("jwt,sign-method=HS256", 9, 5)
+        );
+        let auth = merged(&[], "").unwrap().auth;
+        assert_eq!((auth.token.as_str(), auth.token_ttl.as_secs(), auth.bcrypt_cost), ("simple", 300, 10));
+        for wrong in ["bcrypt-cost = 3", "bcrypt-cost = 32", "auth-token-ttl = 0"] {
+            assert!(merged(&[], &format!("[etcd]\n{wrong}")).is_err(), "{wrong}");
+        }
+        for wrong in [["--bcrypt-cost", "3"], ["--bcrypt-cost", "32"], ["--auth-token-ttl", "0"]] {
+            assert!(merged(&wrong, "").is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -243,7 +243,8 @@ async fn serve(args: &ServerArgs, data_dir: &Path, began: Instant) -> Result<()>
         },
         single_threaded: false,
     };
-    let options = store::Options::new(data_dir.join("store"));
+    let options =
+        store::Options { auth: args.auth.options()?, ..store::Options::new(data_dir.join("store")) };
     let store =
         store::Service::start_member(options, cluster, &tasks).await.context("the store does not start")?;
     // Nobody else sets it.

@@ -178,6 +178,7 @@ impl<'a> Voyage<'a> {
         let mut options = store::Options::new(self.config.data_dir.join("store"));
         options.cache_bytes = self.config.store_cache_bytes;
         options.quota_bytes = self.config.store_quota_bytes;
+        options.auth = self.config.auth.clone();
         let handle = store::Service::start(options, &self.tasks).context("the store does not start")?;
         if let Some(retention) = self.config.retention {
             let compacting = handle.clone();
