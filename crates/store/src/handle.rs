@@ -322,7 +322,11 @@ impl Handle {
             let expired = if self.keeps_leases() { self.inner.leases.expired(now) } else { Vec::new() };
             for id in expired {
                 match self.propose(Entry::LeaseRevoke { id }).await {
-                    Ok(_) | Err(Error::LeaseNotFound) => {}
+                    Ok(_) => {
+                        let expired = &self.inner.leases.counts.expired;
+                        expired.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                    Err(Error::LeaseNotFound) => {}
                     Err(Error::ShuttingDown) => return,
                     Err(error) => {
                         tracing::warn!(%id, %error, "an expired lease stays for now");
@@ -355,6 +359,14 @@ impl Handle {
     }
 
     pub(crate) async fn propose(&self, entry: Entry) -> Result<Reply, Error> {
+        let stats = self.inner.reads.db.stats.clone();
+        let _pending = stats.proposing();
+        let result = self.propose_now(entry).await;
+        stats.proposed(&result);
+        result
+    }
+
+    async fn propose_now(&self, entry: Entry) -> Result<Reply, Error> {
         self.inner.health.check()?;
         let mut encoded = Vec::new();
         entry.encode(&mut encoded);

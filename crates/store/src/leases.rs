@@ -1,5 +1,6 @@
 //! When leases end. The timer runs only while there are leases.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mvcc::{LeaseChange, Lessor};
@@ -12,6 +13,26 @@ use tokio::sync::Notify;
 pub(crate) struct Leases {
     lessor: Mutex<Lessor>,
     granted: Notify,
+    pub counts: Counts,
+}
+
+/// How often what happened to leases since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub granted: AtomicU64,
+    pub revoked: AtomicU64,
+    pub renewed: AtomicU64,
+    pub expired: AtomicU64,
+}
+
+impl Counts {
+    fn applied(&self, change: &LeaseChange) {
+        match change {
+            LeaseChange::Granted { .. } => self.granted.fetch_add(1, Ordering::Relaxed),
+            LeaseChange::Revoked { .. } => self.revoked.fetch_add(1, Ordering::Relaxed),
+            LeaseChange::Noted { .. } => 0,
+        };
+    }
 }
 
 impl Leases {
@@ -22,6 +43,7 @@ impl Leases {
         }
         let mut lessor = self.lessor.lock();
         changes.iter().for_each(|change| lessor.apply(*change, now));
+        changes.iter().for_each(|change| self.counts.applied(change));
         drop(lessor);
         self.granted.notify_one();
     }
@@ -58,7 +80,9 @@ impl Leases {
     }
 
     pub(crate) fn renew(&self, id: LeaseId, now: Duration) -> bool {
-        self.lessor.lock().renew(id, now)
+        let renewed = self.lessor.lock().renew(id, now);
+        self.counts.renewed.fetch_add(u64::from(renewed), Ordering::Relaxed);
+        renewed
     }
 
     pub(crate) fn left(&self, id: LeaseId, now: Duration) -> Option<Duration> {

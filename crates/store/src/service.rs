@@ -237,6 +237,23 @@ fn thread(dir: &Path, name: &str, run: impl FnOnce() + Send + 'static) -> Result
 }
 
 pub(crate) fn spawn_tasks(handle: &Handle, tasks: &Tasks) {
+    let (stats, mut leader) = (handle.inner.reads.db.stats.clone(), handle.leader_changes());
+    let token = tasks.token();
+    tasks.spawn(TaskKind::Service, "store-leaders", async move {
+        let mut last = None;
+        loop {
+            let led = *leader.borrow_and_update();
+            if led.is_some() && led != last {
+                last = led;
+                stats.leader_changes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            tokio::select! {
+                // An error means that the member is gone.
+                changed = leader.changed() => if changed.is_err() { return Ok::<_, std::convert::Infallible>(()) },
+                () = token.cancelled() => return Ok(()),
+            }
+        }
+    });
     let expiring = handle.clone();
     tasks.spawn(TaskKind::Service, "store-leases", async move {
         expiring.expire_leases().await;

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mvcc::{Entry, EventBatch};
-use store_api::EventKind;
+use mvcc::{Entry, EventBatch, Reply};
+use store_api::{Error, EventKind};
 
 /// etcd's buckets for its disk: from 1 ms on, each twice the one before.
 const FIRST_BUCKET_S: f64 = 0.001;
@@ -63,9 +63,40 @@ pub(crate) struct Stats {
     pub deletes: AtomicU64,
     /// Transactions of more than one operation.
     pub txns: AtomicU64,
+    /// Changes that wait for the log and the state.
+    pub proposals_pending: AtomicU64,
+    /// Changes that did not get there, or of which that is unknown.
+    pub proposals_failed: AtomicU64,
+    /// How often another member came to lead.
+    pub leader_changes: AtomicU64,
+}
+
+/// A change on its way; dropped when its caller stops waiting.
+pub(crate) struct Pending<'s>(&'s Stats);
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.proposals_pending.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Stats {
+    /// A change sets out.
+    pub(crate) fn proposing(&self) -> Pending<'_> {
+        self.proposals_pending.fetch_add(1, Ordering::Relaxed);
+        Pending(self)
+    }
+
+    /// A change has come back: one that was refused for what it is has been in the log.
+    pub(crate) fn proposed(&self, result: &Result<Reply, Error>) {
+        if matches!(
+            result,
+            Err(Error::Unavailable(_) | Error::TooManyRequests | Error::ShuttingDown | Error::NoSpace)
+        ) {
+            self.proposals_failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Entries were applied.
     pub(crate) fn applied(&self, entries: &[Entry], batches: &[EventBatch]) {
         let events = batches.iter().flat_map(|batch| &batch.events);

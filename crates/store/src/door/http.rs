@@ -46,7 +46,7 @@ pub(super) async fn serve(services: &Services, door: &Arc<Door>, request: Reques
     match (path.as_str(), probe) {
         (_, Some(probe)) => run(door, probe, name, &query).await,
         ("/version", _) => version(),
-        ("/metrics", _) => metrics::page(door),
+        ("/metrics", _) => metrics::page(door).await,
         _ => health(door, &query).await,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -35,6 +35,31 @@ impl Counter {
     }
 }
 
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicI64);
+
+impl Gauge {
+    pub(crate) fn change(&self, by: i64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What there is of watches.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    pub streams: Gauge,
+    pub watchers: Gauge,
+    /// Of those, the ones that read history.
+    pub slow: Gauge,
+    /// Events sent to them.
+    pub events: Counter,
+}
+
 /// Codes of gRPC there are.
 const CODES: usize = 17;
 
@@ -55,6 +80,7 @@ pub(crate) struct Metrics {
     sent_bytes: Counter,
     pub health_success: Counter,
     pub health_failures: Counter,
+    pub watch: Watches,
     /// By path. Only methods that are served get in, so the number is bounded.
     calls: RwLock<BTreeMap<String, Arc<Calls>>>,
     /// Probe and check: the last result, and how often each.
@@ -190,10 +216,13 @@ impl Page {
 }
 
 /// The page.
-pub(super) fn page(door: &Door) -> Response<Body> {
+pub(super) async fn page(door: &Door) -> Response<Body> {
     let mut page = Page::default();
     server(&mut page, door);
+    sizes(&mut page, door).await;
     store(&mut page, door);
+    leases(&mut page, door);
+    watches(&mut page, &door.metrics.watch);
     calls(&mut page, &door.metrics);
     process(&mut page);
     let mut response = Response::new(Body::new(Full::new(Bytes::from(page.0))));
@@ -224,8 +253,24 @@ fn server(page: &mut Page, door: &Door) {
             "The last entry applied.",
             status.raft_applied_index,
         );
-        page.gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes of the state's file.", status.db_size_bytes);
     }
+    let stats = &door.store.inner.reads.db.stats;
+    page.counter(
+        "etcd_server_leader_changes_seen_total",
+        "How often another member came to lead.",
+        stats.leader_changes.load(Ordering::Relaxed),
+    );
+    page.gauge(
+        "etcd_server_proposals_pending",
+        "Changes that wait for the log.",
+        stats.proposals_pending.load(Ordering::Relaxed),
+    );
+    page.counter(
+        "etcd_server_proposals_failed_total",
+        "Changes that did not get into the log.",
+        stats.proposals_failed.load(Ordering::Relaxed),
+    );
+    peers(page, door);
     page.head("etcd_server_version", "gauge", "The version of the API in the label, with value 1.");
     page.sample("etcd_server_version", &format!("server_version=\"{ETCD_VERSION}\""), 1);
     page.head("etcd_cluster_version", "gauge", "The version all members speak in the label, with value 1.");
@@ -258,6 +303,54 @@ fn checks(page: &mut Page, metrics: &Metrics) {
     }
 }
 
+/// The other members, by this one and them.
+fn peers(page: &mut Page, door: &Door) {
+    let mine = door.store.header().member_id;
+    let others: Vec<_> = door.store.members().into_iter().filter(|member| member.id != mine).collect();
+    if others.is_empty() {
+        return;
+    }
+    page.head("etcd_network_known_peers", "gauge", "The other members, each with value 1.");
+    for member in others {
+        page.sample("etcd_network_known_peers", &format!("Local=\"{mine:x}\",Remote=\"{:x}\"", member.id), 1);
+    }
+}
+
+async fn sizes(page: &mut Page, door: &Door) {
+    let Ok(status) = door.store.status() else { return };
+    page.gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes of the state's file.", status.db_size_bytes);
+    if let Ok(used) = door.store.used_bytes().await {
+        let used = used.min(status.db_size_bytes);
+        page.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of it that hold something.", used);
+    }
+    let quota = door.store.quota_bytes().unwrap_or_default();
+    page.gauge(
+        "etcd_server_quota_backend_bytes",
+        "Bytes at which additions are refused; 0 for no bound.",
+        quota,
+    );
+}
+
+fn leases(page: &mut Page, door: &Door) {
+    let counts = &door.store.inner.leases.counts;
+    let all = [
+        ("etcd_debugging_lease_granted_total", "Leases granted.", &counts.granted),
+        ("etcd_debugging_lease_revoked_total", "Leases ended, by whom ever.", &counts.revoked),
+        ("etcd_debugging_lease_renewed_total", "Renewals of leases, by the leader.", &counts.renewed),
+        ("etcd_debugging_server_lease_expired_total", "Leases that ran out.", &counts.expired),
+    ];
+    for (name, help, count) in all {
+        page.counter(name, help, count.load(Ordering::Relaxed));
+    }
+}
+
+fn watches(page: &mut Page, watch: &Watches) {
+    page.gauge("etcd_debugging_mvcc_watch_stream_total", "Streams of watches.", watch.streams.get());
+    page.gauge("etcd_debugging_mvcc_watcher_total", "Watches.", watch.watchers.get());
+    page.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watches that read history.", watch.slow.get());
+    page.counter("etcd_debugging_mvcc_events_total", "Events sent to watches.", watch.events.get());
+}
+
 fn store(page: &mut Page, door: &Door) {
     let revision = door.store.revision();
     page.gauge("etcd_debugging_mvcc_current_revision", "The store's revision.", revision);
@@ -275,10 +368,8 @@ fn store(page: &mut Page, door: &Door) {
     }
     let commits = "etcd_disk_backend_commit_duration_seconds";
     page.histogram(commits, "Seconds a durable commit of the state took.", &stats.commits);
-    if door.store.inner.member.is_none() {
-        let syncs = "etcd_disk_wal_fsync_duration_seconds";
-        page.histogram(syncs, "Seconds a sync of the log took.", &stats.syncs);
-    }
+    let syncs = "etcd_disk_wal_fsync_duration_seconds";
+    page.histogram(syncs, "Seconds a sync of the log took.", &stats.syncs);
     let auth = door.store.auth_status().revision;
     page.gauge("etcd_debugging_auth_revision", "How often users and roles have changed.", auth);
 }
@@ -348,8 +439,13 @@ fn process(page: &mut Page) {
         page.gauge("os_fd_used", "Descriptors open.", open);
     }
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    if let Some(soft) = files.and_then(|line| line.split_whitespace().next()) {
+    let soft = |of: &str| limits.lines().find_map(|line| line.strip_prefix(of)?.split_whitespace().next());
+    if let Some(soft) = soft("Max address space") {
+        // As Prometheus' library for Go writes "unlimited".
+        let bytes = soft.parse().unwrap_or(u64::MAX);
+        page.gauge("process_virtual_memory_max_bytes", "Bytes of address space there may be.", bytes);
+    }
+    if let Some(soft) = soft("Max open files") {
         page.gauge("process_max_fds", "Descriptors that may be open.", soft);
         page.gauge("os_fd_limit", "Descriptors that may be open.", soft);
     }
@@ -366,6 +462,12 @@ fn process(page: &mut Page) {
     // USER_HZ is 100 on every architecture of Linux that matters here.
     let seconds = (field(14) + field(15)) as f64 / 100.0;
     page.counter("process_cpu_seconds_total", "Seconds of processor time used.", seconds);
+    let kernel = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let booted = kernel.lines().find_map(|line| line.strip_prefix("btime ")?.parse::<f64>().ok());
+    if let Some(booted) = booted {
+        let start = booted + field(22) as f64 / 100.0;
+        page.gauge("process_start_time_seconds", "When the process began, seconds since 1970.", start);
+    }
     page.gauge("process_virtual_memory_bytes", "Bytes of address space.", field(23));
     page.gauge("process_resident_memory_bytes", "Bytes of memory in use.", field(24) * 4096);
 }

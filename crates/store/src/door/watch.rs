@@ -10,6 +10,7 @@
 //! A client that does not read stops its own session; its queue fills, its ranges fall out of step at the hub, and it
 //! catches up from history when it reads again. Nobody else waits.
 
+mod counts;
 mod queue;
 mod session;
 mod wire;

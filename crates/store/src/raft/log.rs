@@ -20,13 +20,14 @@ use base::checksum::crc32c;
 use base::disk::{Disk, DiskFile};
 use bytes::Bytes;
 use commitlog::wal::WalFrame;
-use commitlog::{Flusher, Frame, Framing as _, Log, Offset, Parsed};
+use commitlog::{Flush, Flusher, Frame, Framing as _, Log, Offset, Parsed};
 use openraft::OptionalSend;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 
 use super::types::{self, LogEntry, LogId, Malformed, TypeConfig, Vote};
+use crate::stats::Stats;
 
 /// Bytes of the latest entries kept in memory: followers in step and the state read them there.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -57,8 +58,24 @@ struct Shared {
     committed: Arc<dyn DiskFile>,
     /// None: whoever appends syncs (simulations have no threads).
     flusher: Option<Flusher>,
+    synced: Arc<Timed>,
     cache: Mutex<Cache>,
     marks: Mutex<Marks>,
+}
+
+/// Syncs the log and notes how long that takes.
+struct Timed {
+    log: Arc<Log<WalFrame>>,
+    stats: Arc<Stats>,
+}
+
+impl Flush for Timed {
+    fn flush(&self) -> io::Result<()> {
+        let began = std::time::Instant::now();
+        let flushed = self.log.flush();
+        self.stats.syncs.observe(began.elapsed());
+        flushed.map(drop).map_err(io::Error::other)
+    }
 }
 
 /// The log. Clones are the same log.
@@ -122,7 +139,9 @@ impl RaftLog {
         vote: Option<Vote>,
         purged: LogId,
         flusher: Option<Flusher>,
+        stats: Arc<Stats>,
     ) -> io::Result<Self> {
+        let synced = Arc::new(Timed { log: log.clone(), stats });
         let committed = disk.open(&dir.join("COMMITTED"), true)?;
         let mut raft = Self {
             shared: Arc::new(Shared {
@@ -131,6 +150,7 @@ impl RaftLog {
                 dir: dir.to_path_buf(),
                 committed,
                 flusher,
+                synced,
                 cache: Mutex::default(),
                 marks: Mutex::new(Marks { vote, purged, last: purged, committed: None }),
             }),
@@ -266,13 +286,13 @@ impl RaftLog {
     }
 
     fn sync(&self, callback: IOFlushed<TypeConfig>) {
-        let log = self.shared.log.clone();
+        let log = self.shared.synced.clone();
         match &self.shared.flusher {
             Some(flusher) => flusher.request(
                 log,
                 Box::new(move |result| callback.io_completed(result.map_err(io::Error::other))),
             ),
-            None => callback.io_completed(log.flush().map(drop).map_err(io::Error::other)),
+            None => callback.io_completed(log.flush()),
         }
     }
 }

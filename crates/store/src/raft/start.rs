@@ -170,7 +170,7 @@ fn open(options: &Options, cluster: &ClusterOptions) -> Result<Opened, Error> {
         .transpose()
         .map_err(Error::io(&raft_dir))?;
     let (log, disk) = (Arc::new(log), options.disk.clone());
-    let raft_log = RaftLog::new(log.clone(), disk, &raft_dir, kept.vote, purged, flusher)
+    let raft_log = RaftLog::new(log.clone(), disk, &raft_dir, kept.vote, purged, flusher, db.stats.clone())
         .map_err(|error| Error::corrupt(&raft_dir, error))?;
     let state = |e: mvcc::StateError| Error::corrupt(&dir.join("state.redb"), e);
     let view = db.view().map_err(|e| Error::corrupt(&dir, e))?;

@@ -17,6 +17,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use super::Batch;
+use super::counts::Counts;
 use super::queue::Queue;
 use super::wire::{self, Wire};
 use crate::door::{Door, convert, error};
@@ -91,6 +92,7 @@ pub(super) struct Session {
     wires: Vec<Wire>,
     /// Watches that want to be told how far they are.
     want_progress: usize,
+    counts: Counts,
 }
 
 /// The client is gone, or the stream was refused: nothing can be sent any more.
@@ -105,6 +107,7 @@ impl Session {
         needs_leader: bool,
         out: mpsc::Sender<Batch>,
     ) -> Self {
+        let counts = Counts::new(door.metrics.clone());
         Self {
             door,
             caller,
@@ -119,6 +122,7 @@ impl Session {
             behind: BTreeSet::new(),
             wires: Vec::new(),
             want_progress: 0,
+            counts,
         }
     }
 
@@ -141,6 +145,7 @@ impl Session {
         loop {
             self.drain().await?;
             let more = self.catch_up().await?;
+            self.counts.note(self.watchers.len(), self.behind.len());
             tokio::select! {
                 biased;
                 () = door.token.cancelled() => return self.end(error::status(&Error::ShuttingDown)).await,
@@ -348,6 +353,7 @@ impl Session {
     /// Sends a watch what it wants of a delivery.
     async fn tell(&mut self, id: i64, head: &Bytes, delivery: &Delivery) -> Step {
         let Some(watcher) = self.watchers.get_mut(&id) else { return Ok(()) };
+        let mut sent = delivery.events.len();
         let tails = if watcher.sees_all(&delivery.events) {
             let tail = wire::shared(delivery, watcher.prev_kv);
             let large = watcher.fragment && tail.len() + head.len() >= crate::door::MESSAGE_BYTES_MAX;
@@ -355,6 +361,7 @@ impl Session {
             if large { wire::fragments(head, &all, watcher.prev_kv) } else { vec![tail] }
         } else {
             let wanted: Vec<&Event> = delivery.events.iter().filter(|event| watcher.wants(event)).collect();
+            sent = wanted.len();
             match (wanted.is_empty(), watcher.fragment) {
                 (true, _) => return Ok(()),
                 (false, true) => wire::fragments(head, &wanted, watcher.prev_kv),
@@ -364,6 +371,7 @@ impl Session {
         if let Some(quiet) = &mut watcher.progress {
             *quiet = false;
         }
+        self.counts.sent(sent);
         for tail in tails {
             self.send(Wire::Events { head: head.clone(), watch_id: id, tail }).await?;
         }

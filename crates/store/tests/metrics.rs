@@ -1,0 +1,165 @@
+//! `/metrics`: what is counted, and whether every name of a real etcd's page is there or known to be absent.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod door;
+mod etcd;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use door::{Served, delete, get, put};
+use etcd::{Etcd, everything, program};
+use etcd_wire::etcdserverpb as pb;
+use etcd_wire::etcdserverpb::watch_request::RequestUnion;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// Names of etcd 3.6 that Ketch does not have, and why.
+const ABSENT: &[(&str, &[&str])] = &[
+    ("of Go's runtime and its HTTP library", &["go_", "promhttp_", "etcd_server_go_version"]),
+    ("of a proxy, of the store of version 2", &["etcd_grpc_proxy_", "etcd_debugging_store_"]),
+    (
+        "of bbolt's pages and etcd's index in memory, which are not here",
+        &[
+            "etcd_debugging_disk_backend_commit_",
+            "etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds",
+            "etcd_mvcc_db_open_read_transactions",
+        ],
+    ),
+    ("of snapshots of the log, which are not files here", &["etcd_snap_", "etcd_debugging_snap_"]),
+    (
+        "not counted yet",
+        &[
+            "etcd_debugging_lease_ttl_total",
+            "etcd_debugging_mvcc_db_compaction_",
+            "etcd_debugging_mvcc_keys_total",
+            "etcd_debugging_mvcc_pending_events_total",
+            "etcd_debugging_mvcc_total_put_size_in_bytes",
+            "etcd_disk_backend_defrag_duration_seconds",
+            "etcd_disk_backend_snapshot_duration_seconds",
+            "etcd_disk_defrag_inflight",
+            "etcd_disk_wal_write_",
+            "etcd_mvcc_hash_",
+            "etcd_mvcc_range_total",
+            "etcd_server_apply_duration_seconds",
+            "etcd_server_client_requests_total",
+            "etcd_server_feature_enabled",
+            "etcd_server_heartbeat_send_failures_total",
+            "etcd_server_learner_promote_successes",
+            "etcd_server_range_duration_seconds",
+            "etcd_server_read_indexes_failed_total",
+            "etcd_server_slow_",
+            "etcd_server_snapshot_apply_in_progress_total",
+            "grpc_server_msg_",
+            "process_network_",
+        ],
+    ),
+    // etcd has it once there is another member.
+    ("only with other members", &["etcd_network_known_peers"]),
+];
+
+async fn page(address: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+fn names(page: &str) -> BTreeSet<String> {
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types.map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect()
+}
+
+fn value(page: &str, name: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_name_of_etcd_is_there_or_known_to_be_absent() {
+    let Some(program) = program("KETCH_TEST_ETCD") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let etcd = Etcd::start(&program, dir.path(), &[]).await;
+    everything(etcd.channel().await).await;
+    let served = Served::start().await;
+    everything(served.channel().await).await;
+    let theirs = names(&page(&format!("127.0.0.1:{}", etcd.port())).await);
+    let ours = names(&page(&served.door.addrs()[0].to_string()).await);
+    let absent =
+        |name: &str| ABSENT.iter().flat_map(|(_, all)| all.iter()).any(|begin| name.starts_with(begin));
+    let missing: Vec<_> = theirs.iter().filter(|name| !ours.contains(*name) && !absent(name)).collect();
+    assert!(missing.is_empty(), "neither there nor known to be absent: {missing:#?}");
+    // What is called absent is not there after all: the list would hide what is lost later.
+    let there: Vec<_> = ours.iter().filter(|name| absent(name)).collect();
+    assert!(there.is_empty(), "there, and called absent: {there:#?}");
+    let own: Vec<_> = ours.difference(&theirs).collect();
+    assert!(own.is_empty(), "not etcd's: {own:#?}");
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_counted() {
+    let served = Served::start().await;
+    let address = served.door.addrs()[0].to_string();
+    let mut kv = served.kv().await;
+    for _ in 0..3 {
+        kv.put(put("a", "1")).await.unwrap();
+    }
+    kv.delete_range(delete("a")).await.unwrap();
+    kv.range(get("a")).await.unwrap();
+    let mut lease = served.lease().await;
+    let id = lease.lease_grant(pb::LeaseGrantRequest { ttl: 60, id: 0 }).await.unwrap().into_inner().id;
+    lease.lease_revoke(pb::LeaseRevokeRequest { id }).await.unwrap();
+    let create = |key: &str, start_revision| pb::WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(pb::WatchCreateRequest {
+            key: key.as_bytes().to_vec().into(),
+            start_revision,
+            ..pb::WatchCreateRequest::default()
+        })),
+    };
+    let (requests, asked) = tokio::sync::mpsc::channel(4);
+    requests.send(create("a", 2)).await.unwrap();
+    requests.send(create("b", 0)).await.unwrap();
+    let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
+    let mut answers = served.watch().await.watch(asked).await.unwrap().into_inner();
+    let mut events = 0;
+    while events < 4 {
+        events += answers.message().await.unwrap().unwrap().events.len();
+    }
+    let seen = until(&address, "etcd_debugging_mvcc_slow_watcher_total", 0.0).await;
+    for (name, expect) in [
+        ("etcd_mvcc_put_total", 3.0),
+        ("etcd_mvcc_delete_total", 1.0),
+        ("etcd_debugging_lease_granted_total", 1.0),
+        ("etcd_debugging_lease_revoked_total", 1.0),
+        ("etcd_debugging_mvcc_watch_stream_total", 1.0),
+        ("etcd_debugging_mvcc_watcher_total", 2.0),
+        ("etcd_debugging_mvcc_events_total", 4.0),
+        ("etcd_server_leader_changes_seen_total", 1.0),
+        ("etcd_server_proposals_pending", 0.0),
+        ("etcd_server_proposals_failed_total", 0.0),
+    ] {
+        assert_eq!(value(&seen, name), expect, "{name}");
+    }
+    assert!(value(&seen, "etcd_disk_wal_fsync_duration_seconds_count") >= 1.0);
+    let (used, size) = ("etcd_mvcc_db_total_size_in_use_in_bytes", "etcd_mvcc_db_total_size_in_bytes");
+    assert!(value(&seen, used) > 0.0 && value(&seen, used) <= value(&seen, size));
+    drop((answers, requests));
+    let seen = until(&address, "etcd_debugging_mvcc_watch_stream_total", 0.0).await;
+    assert_eq!(value(&seen, "etcd_debugging_mvcc_watcher_total"), 0.0);
+    served.stop().await;
+}
+
+/// The page once a name has this value.
+async fn until(address: &str, name: &str, expect: f64) -> String {
+    let began = Instant::now();
+    loop {
+        let seen = page(address).await;
+        if value(&seen, name) == expect {
+            return seen;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{name} is not {expect} in {seen}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
