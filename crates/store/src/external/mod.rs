@@ -7,6 +7,7 @@
 //! ```
 //! Reads are linearizable on etcd's side. `revision()` is the highest revision any answer has shown so far.
 
+mod admin;
 mod connect;
 mod convert;
 mod watch;
@@ -26,6 +27,7 @@ use store_api::{
 use tonic::Status;
 use tonic::transport::Channel;
 
+pub use admin::{EndpointStatus, MemberChange, MemberList, Refused};
 pub use connect::{ConnectError, Pool, RootsAndKey};
 
 /// How long one request may take, retries included. etcd's own is 7 s with its defaults.

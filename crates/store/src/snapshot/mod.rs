@@ -19,8 +19,10 @@
 
 mod fetch;
 mod handle;
+mod objects;
 mod restore;
 mod revive;
+mod schedule;
 mod side;
 mod sorted;
 mod status;
@@ -37,8 +39,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use store_api::Revision;
 
 pub use fetch::{Saved, save};
+pub use objects::Objects;
 pub use restore::{RestoreOptions, Restored, restore};
 pub use revive::revive;
+pub use schedule::{Schedule, Target};
 pub use status::{SnapshotStatus, status};
 pub(crate) use write::{About, write};
 
