@@ -9,11 +9,14 @@
 //!                                                                     ▼
 //!                                                                  WorkQueue ──▶ a reconciler
 //! ```
+//! [`Election`] says which of several processes acts.
 
+mod elect;
 pub mod events;
 mod informer;
 mod queue;
 
+pub use elect::Election;
 pub use informer::{Change, Informers, Key, Shared};
 pub use queue::{Backoff, WorkQueue};
 

@@ -27,6 +27,7 @@ async fn main() -> Result<(), BoxError> {
         issuer: identity::token::DEFAULT_ISSUER.into(),
         service_cidr: "10.43.0.0/16".parse()?,
         advertise: None,
+        shared_store: false,
         clock,
         random: Random::from_entropy(),
     };

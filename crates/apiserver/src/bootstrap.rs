@@ -2,11 +2,10 @@
 //!
 //! ```text
 //! namespaces, priority classes, RBAC roles and bindings, Service default/kubernetes    when absent
-//! Endpoints and EndpointSlice of default/kubernetes, the token keys                    kept as they should be
+//! the token keys                                                                       kept as they should be
 //! ```
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,8 +45,8 @@ struct Entry {
     along: Vec<(String, String)>,
 }
 
-/// Writes what is missing. `endpoint` is where pods reach this server; None when there are no pods.
-pub(crate) async fn run(server: &Arc<Server>, endpoint: Option<SocketAddr>) -> Result<(), Status> {
+/// Writes what is missing.
+pub(crate) async fn run(server: &Arc<Server>) -> Result<(), Status> {
     let mut entries = Vec::new();
     for (kind, object) in initial(server) {
         entries.extend(entry(server, &kind, object));
@@ -65,14 +64,10 @@ pub(crate) async fn run(server: &Arc<Server>, endpoint: Option<SocketAddr>) -> R
         batch.success.extend(entry.along.into_iter().map(|(key, value)| Op::put(key, value)));
     }
     commit(server, batch).await?;
-    keep_keys(server).await?;
-    if let Some(endpoint) = endpoint {
-        keep_endpoints(server, endpoint).await?;
-    }
-    Ok(())
+    keep_keys(server).await
 }
 
-async fn commit(server: &Arc<Server>, txn: Txn) -> Result<(), Status> {
+pub(crate) async fn commit(server: &Arc<Server>, txn: Txn) -> Result<(), Status> {
     if txn.success.is_empty() {
         return Ok(());
     }
@@ -80,7 +75,7 @@ async fn commit(server: &Arc<Server>, txn: Txn) -> Result<(), Status> {
     server.store.txn(txn).await.map(drop).map_err(|e| objects::store_status(&e))
 }
 
-fn core(kind: &'static str) -> GroupVersionKind {
+pub(crate) fn core(kind: &'static str) -> GroupVersionKind {
     GroupVersionKind::new("", "v1", kind)
 }
 
@@ -135,7 +130,7 @@ fn entry(server: &Server, kind: &GroupVersionKind, mut object: Value) -> Option<
     Some(Entry { key, value: objects::encode(&mut object), along })
 }
 
-fn finish(server: &Server, resource: &Resource, object: &mut Value) {
+pub(crate) fn finish(server: &Server, resource: &Resource, object: &mut Value) {
     defaults::apply(resource, object);
     meta::fill_for_create(object, &server.uid(), server.now_micros(), server.random());
     strategy::prepare_for_create(resource, object);
@@ -162,57 +157,4 @@ async fn keep_keys(server: &Arc<Server>) -> Result<(), Status> {
         return Ok(());
     }
     commit(server, Txn { success: vec![Op::put(KEYS, document)], ..Txn::default() }).await
-}
-
-/// Makes the endpoints of `default/kubernetes` say where this server is.
-async fn keep_endpoints(server: &Arc<Server>, at: SocketAddr) -> Result<(), Status> {
-    let (address, port) = (at.ip().to_string(), at.port());
-    let endpoints = json!({
-        "apiVersion": "v1", "kind": "Endpoints",
-        "metadata": {
-            "name": "kubernetes", "namespace": "default",
-            "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
-        },
-        "subsets": [{
-            "addresses": [{ "ip": address }], "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
-        }],
-    });
-    let slice = json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {
-            "name": "kubernetes", "namespace": "default",
-            "labels": { "kubernetes.io/service-name": "kubernetes" },
-        },
-        "addressType": if at.is_ipv4() { "IPv4" } else { "IPv6" },
-        "endpoints": [{ "addresses": [address], "conditions": { "ready": true } }],
-        "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
-    });
-    keep(server, &core("Endpoints"), endpoints, &["subsets"]).await?;
-    let kind = GroupVersionKind::new("discovery.k8s.io", "v1", "EndpointSlice");
-    keep(server, &kind, slice, &["endpoints", "ports"]).await
-}
-
-async fn keep(
-    server: &Arc<Server>,
-    kind: &GroupVersionKind,
-    wanted: Value,
-    fields: &[&str],
-) -> Result<(), Status> {
-    let Some(resource) = server.registry.by_kind(kind) else { return Ok(()) };
-    let key = resource.key(meta::namespace(&wanted), meta::name(&wanted));
-    let mut object = wanted;
-    match server.read(&key).await? {
-        None => finish(server, resource, &mut object),
-        Some(stored) => {
-            let mut new = stored.value.clone();
-            for field in fields {
-                new[*field] = object[*field].clone();
-            }
-            if new == stored.value {
-                return Ok(());
-            }
-            object = new;
-        }
-    }
-    commit(server, Txn { success: vec![Op::put(key, objects::encode(&mut object))], ..Txn::default() }).await
 }

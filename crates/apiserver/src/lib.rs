@@ -16,6 +16,7 @@ mod auth;
 mod bootstrap;
 mod cache;
 mod discovery;
+mod endpoints;
 mod handlers;
 mod http;
 mod kubelet;
@@ -59,6 +60,9 @@ pub struct Options {
     pub service_cidr: Cidr,
     /// The address among `listen` at which pods reach this server; None when there are no pods.
     pub advertise: Option<IpAddr>,
+    /// Others write to the store too: what is newest is asked of it, and several servers are listed under
+    /// `default/kubernetes`.
+    pub shared_store: bool,
     pub clock: SharedClock,
     pub random: Random,
 }
@@ -81,6 +85,8 @@ pub(crate) struct Settings {
     pub(crate) service_cidr: Cidr,
     /// Port of the first listener; 443 when there is none.
     pub(crate) port: u16,
+    /// Others write to the store too.
+    pub(crate) shared_store: bool,
 }
 
 /// The API server, to be started.
@@ -101,7 +107,12 @@ impl Service {
             listeners.push(listener);
         }
         let port = addrs.first().map_or(443, SocketAddr::port);
-        let settings = Settings { issuer: options.issuer, service_cidr: options.service_cidr, port };
+        let settings = Settings {
+            issuer: options.issuer,
+            service_cidr: options.service_cidr,
+            port,
+            shared_store: options.shared_store,
+        };
         let server = Arc::new(Server::new(Assembly {
             caches: cache::Caches::new(store.clone(), tasks.clone()),
             store,
@@ -116,7 +127,11 @@ impl Service {
             let listening = addrs.iter().find(|a| a.ip() == ip);
             SocketAddr::new(ip, listening.map_or(port, SocketAddr::port))
         });
-        bootstrap::run(&server, endpoint).await.map_err(|s| Error::Bootstrap(s.to_string()))?;
+        let refused = |status: kube_types::status::Status| Error::Bootstrap(status.to_string());
+        bootstrap::run(&server).await.map_err(refused)?;
+        if let Some(endpoint) = endpoint {
+            endpoints::keep(&server, endpoint, tasks).await.map_err(refused)?;
+        }
         let tls = Arc::new(options.tls);
         for listener in listeners {
             let serving = http::server::listen(server.clone(), listener, tls.clone(), tasks.clone());

@@ -178,6 +178,16 @@ impl Server {
         self.store.revision().get()
     }
 
+    /// The revision that a read which must see everything so far has to reach. Where others write too, this process may
+    /// not have heard of all of it.
+    pub(crate) async fn newest(&self) -> Result<i64, Status> {
+        if !self.settings.shared_store {
+            return Ok(self.revision());
+        }
+        let probe = RangeRequest { count_only: true, ..RangeRequest::key("\0") };
+        Ok(self.read_range(probe).await?.revision.get())
+    }
+
     /// The watch cache of a resource.
     pub(crate) fn cache(&self, resource: &Resource) -> Arc<Cache> {
         self.caches.of(&resource.storage_prefix, objects::selectable(self.registry, resource))

@@ -29,10 +29,12 @@ Examples:
 pub enum Command {
     /// Run the orchestrator and the broker in the foreground
     Up(Box<UpArgs>),
-    /// Run a member of a replicated store in the foreground (`--store-only`), or join one
+    /// Run a server of a cluster in the foreground: the first, or one that joins
     Server(Box<ServerArgs>),
-    /// Make a token that lets a server join
-    Token(TokenArgs),
+    /// Make, list and delete the tokens that let servers join
+    Token(crate::token::TokenArgs),
+    /// List and change the members of the store, say how each fares
+    Store(crate::members::StoreArgs),
     /// Stop what a data directory runs and remove its mounts, namespaces, cgroups, links, routes and rules
     Down(DownArgs),
     /// Import and list images
@@ -91,9 +93,21 @@ impl Durability {
     }
 }
 
-/// Flags of `ketch up`. Everything is also settable by the file and by the environment; flags win.
+/// Flags of `ketch up`.
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
+    #[command(flatten)]
+    pub parts: PartArgs,
+    #[command(flatten)]
+    pub external: ExternalArgs,
+    /// Import the example application, apply its manifests and print what it does each second
+    #[arg(long)]
+    pub demo: bool,
+}
+
+/// What runs and how. Everything is also settable by the file and by the environment; flags win.
+#[derive(Debug, Clone, Args)]
+pub struct PartArgs {
     #[command(flatten)]
     pub data_dir: DataDir,
     /// TOML file with the same settings; an unknown key is an error
@@ -158,6 +172,16 @@ pub struct UpArgs {
     pub quota_backend_bytes: Option<u64>,
     #[command(flatten)]
     pub auth: AuthArgs,
+    /// Save a snapshot of the store this often, such as 6h, while there is something new
+    #[arg(long, env = "KETCH_SNAPSHOT_EVERY", value_name = "TIME", value_parser = crate::config::duration)]
+    pub snapshot_every: Option<std::time::Duration>,
+    /// How many of those to keep [default: 5]
+    #[arg(long, env = "KETCH_SNAPSHOT_KEEP", value_name = "N")]
+    pub snapshot_keep: Option<usize>,
+    /// Where: a directory, or s3://bucket/prefix with AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID... in the environment
+    /// [default: snapshots in the data directory]
+    #[arg(long, env = "KETCH_SNAPSHOT_DIR", value_name = "PLACE")]
+    pub snapshot_dir: Option<String>,
     /// Whether history is kept by time or by revisions
     #[arg(
         long,
@@ -170,6 +194,14 @@ pub struct UpArgs {
     /// [default: 5m]
     #[arg(long, env = "KETCH_AUTO_COMPACTION_RETENTION", value_name = "HOW_MUCH")]
     pub auto_compaction_retention: Option<String>,
+    /// What to log to standard error: error, warn, info, debug, or filters such as 'warn,broker=debug' [default: warn]
+    #[arg(long, env = "KETCH_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// An etcd that somebody else runs.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ExternalArgs {
     /// Run on this etcd instead of a store of our own: URLs, comma separated
     #[arg(long, env = "KETCH_STORE_ENDPOINTS", value_delimiter = ',', value_name = "URL")]
     pub store_endpoints: Option<Vec<String>>,
@@ -182,12 +214,6 @@ pub struct UpArgs {
     /// Its key
     #[arg(long, env = "KETCH_STORE_KEY", value_name = "FILE", requires = "store_cert")]
     pub store_key: Option<PathBuf>,
-    /// What to log to standard error: error, warn, info, debug, or filters such as 'warn,broker=debug' [default: warn]
-    #[arg(long, env = "KETCH_LOG", value_name = "FILTER")]
-    pub log: Option<String>,
-    /// Import the example application, apply its manifests and print what it does each second
-    #[arg(long)]
-    pub demo: bool,
 }
 
 /// How users of the etcd API show who they are; of no effect before `etcdctl auth enable`.
@@ -206,54 +232,29 @@ pub struct AuthArgs {
     pub bcrypt_cost: Option<u32>,
 }
 
-/// Flags of `ketch server`.
+/// Flags of `ketch server`: those of the parts, and a place among the members of the store.
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
     #[command(flatten)]
-    pub data_dir: DataDir,
+    pub parts: PartArgs,
     /// Run the store alone: its etcd port and its peer port
     #[arg(long, env = "KETCH_STORE_ONLY")]
     pub store_only: bool,
-    /// Addresses to listen on [default: 127.0.0.1]; other members come to the first
-    #[arg(long, env = "KETCH_LISTEN", value_delimiter = ',', value_name = "IP")]
-    pub listen: Option<Vec<IpAddr>>,
     /// Address others are told to use [default: the first of --listen]
     #[arg(long, env = "KETCH_ADVERTISE", value_name = "IP")]
     pub advertise: Option<IpAddr>,
-    /// Port of the store's etcd API (mutual TLS); 0 picks a free one
-    #[arg(long, env = "KETCH_ETCD_PORT", value_name = "PORT", default_value_t = 2379)]
-    pub etcd_port: u16,
-    /// Port for other members (mutual TLS); 0 picks a free one, which is another after a restart
-    #[arg(long, env = "KETCH_PEER_PORT", value_name = "PORT", default_value_t = 2380)]
-    pub peer_port: u16,
+    /// Port for other members (mutual TLS) [default: 2380]; 0 picks a free one, which is kept from then on
+    #[arg(long, env = "KETCH_PEER_PORT", value_name = "PORT")]
+    pub peer_port: Option<u16>,
     /// Peer URL of a member to join by, such as https://10.0.0.1:2380; does nothing once joined
     #[arg(long, env = "KETCH_JOIN", value_name = "URL")]
     pub join: Option<String>,
-    /// What `ketch token create` printed where that member runs
+    /// What `ketch token create` printed
     #[arg(long, env = "KETCH_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// Name of this member [default: the host's name in lower case]
-    #[arg(long, env = "KETCH_NODE_NAME", value_name = "NAME")]
+    /// Name of this member of the store [default: --node-name]
+    #[arg(long, env = "KETCH_MEMBER_NAME", value_name = "NAME")]
     pub name: Option<String>,
-    #[command(flatten)]
-    pub auth: AuthArgs,
-    /// What to log to standard error [default: warn]
-    #[arg(long, env = "KETCH_LOG", value_name = "FILTER")]
-    pub log: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct TokenArgs {
-    #[command(flatten)]
-    pub data_dir: DataDir,
-    #[command(subcommand)]
-    pub command: TokenCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum TokenCommand {
-    /// Print a token for `ketch server --join`, good for 24 hours
-    Create,
 }
 
 #[derive(Debug, Args)]

@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::cli::{AuthArgs, CompactionMode, DataDir, Durability, UpArgs};
+use crate::cli::{AuthArgs, CompactionMode, DataDir, Durability, ExternalArgs, PartArgs, ServerArgs, UpArgs};
 
 /// Name of the directory under a user's data home.
 const USER_DIR: &str = "ketch";
 const ROOT_DIR: &str = "/var/lib/ketch";
 
-/// Everything `up` needs to know.
+/// Everything `up` and `server` need to know.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub data_dir: PathBuf,
+    /// A place among the members of a replicated store; None for a store of one.
+    pub peering: Option<Peering>,
+    /// The API server with controllers and scheduler.
+    pub control_plane: bool,
     pub listen: Vec<IpAddr>,
     pub api_port: u16,
     /// None leaves the etcd API out.
@@ -38,12 +42,28 @@ pub struct Config {
     pub store_quota_bytes: Option<u64>,
     /// Passwords and tokens of the etcd API.
     pub auth: store::auth::Options,
+    /// Snapshots by themselves.
+    pub snapshots: Option<store::snapshot::Schedule>,
     /// What the store itself keeps of history; None leaves that to whoever compacts.
     pub retention: Option<store::Retention>,
     /// An etcd to run on; None for a store of our own.
     pub external: Option<External>,
     pub log: String,
     pub demo: bool,
+}
+
+/// What a member of a replicated store is started with.
+#[derive(Debug, Clone)]
+pub struct Peering {
+    /// For people, in lists of members.
+    pub name: String,
+    /// The address others are told to use.
+    pub advertise: IpAddr,
+    /// 0: any free one the first time, the same from then on.
+    pub port: u16,
+    /// Peer URL of a member to join by.
+    pub join: Option<String>,
+    pub token: Option<String>,
 }
 
 /// An IPv4 range such as 10.42.0.0/16.
@@ -99,6 +119,17 @@ struct File {
     console: ConsoleFile,
     network: NetworkFile,
     store: StoreFile,
+    server: ServerFile,
+}
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ServerFile {
+    store_only: Option<bool>,
+    advertise: Option<IpAddr>,
+    peer_port: Option<u16>,
+    join: Option<String>,
+    token: Option<String>,
+    name: Option<String>,
 }
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -150,12 +181,28 @@ struct StoreFile {
     quota_backend_bytes: Option<u64>,
     auto_compaction_mode: Option<CompactionMode>,
     auto_compaction_retention: Option<String>,
+    snapshot_every: Option<String>,
+    snapshot_keep: Option<usize>,
+    snapshot_dir: Option<String>,
     endpoints: Option<Vec<String>>,
     cacert: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
 }
 
+impl File {
+    /// The file that is named, or nothing.
+    fn of(args: &PartArgs) -> Result<Self> {
+        let Some(path) = &args.config else { return Ok(Self::default()) };
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))
+    }
+}
+
+/// A snapshot reads the whole store.
+const SNAPSHOT_EVERY_MIN: std::time::Duration = std::time::Duration::from_secs(1);
+const SNAPSHOTS_KEPT: usize = 5;
 /// kube-apiserver's `--etcd-compaction-interval`.
 const API_SERVER_RETENTION: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -207,7 +254,7 @@ impl AuthArgs {
 }
 
 impl StoreFile {
-    fn external(&self, args: &UpArgs) -> Option<External> {
+    fn external(&self, args: &ExternalArgs) -> Option<External> {
         let endpoints = args.store_endpoints.clone().or_else(|| self.endpoints.clone())?;
         let cert = args.store_cert.clone().or_else(|| self.cert.clone());
         let key = args.store_key.clone().or_else(|| self.key.clone());
@@ -215,7 +262,30 @@ impl StoreFile {
         Some(External { endpoints, cacert, client: cert.zip(key) })
     }
 
-    fn retention(&self, args: &UpArgs) -> Result<Option<store::Retention>> {
+    fn snapshots(&self, args: &PartArgs, data_dir: &Path) -> Result<Option<store::snapshot::Schedule>> {
+        let every = args.snapshot_every.map(Ok).or_else(|| self.snapshot_every.as_deref().map(duration));
+        let place = args.snapshot_dir.as_ref().or(self.snapshot_dir.as_ref());
+        let keep = args.snapshot_keep.or(self.snapshot_keep);
+        let Some(every) = every.transpose()? else {
+            if place.is_some() || keep.is_some() {
+                bail!("--snapshot-dir and --snapshot-keep want --snapshot-every");
+            }
+            return Ok(None);
+        };
+        if every < SNAPSHOT_EVERY_MIN || keep == Some(0) {
+            bail!("--snapshot-every is at least {SNAPSHOT_EVERY_MIN:?}, --snapshot-keep at least 1");
+        }
+        let target = match place {
+            Some(url) if url.starts_with("s3://") => {
+                store::snapshot::Target::Objects(store::snapshot::Objects::parse(url, environment())?)
+            }
+            Some(dir) => store::snapshot::Target::Directory(std::path::absolute(dir)?),
+            None => store::snapshot::Target::Directory(data_dir.join("snapshots")),
+        };
+        Ok(Some(store::snapshot::Schedule { every, keep: keep.unwrap_or(SNAPSHOTS_KEPT), target }))
+    }
+
+    fn retention(&self, args: &PartArgs) -> Result<Option<store::Retention>> {
         let text = args.auto_compaction_retention.as_ref().or(self.auto_compaction_retention.as_ref());
         // Without a word of the user: what upstream's API server does to its etcd.
         let Some(text) = text else { return Ok(Some(store::Retention::Time(API_SERVER_RETENTION))) };
@@ -226,12 +296,11 @@ impl StoreFile {
             let revisions: i64 = text.parse().with_context(wrong)?;
             return Ok((revisions > 0).then_some(store::Retention::Revisions(revisions)));
         }
-        let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
-        let found = units.iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?, *ms)));
         // As etcd reads it: a number alone is hours.
-        let (number, ms): (&str, u64) = found.unwrap_or((text, 3_600_000));
-        let number: u64 = number.parse().with_context(wrong)?;
-        let time = std::time::Duration::from_millis(number.checked_mul(ms).with_context(wrong)?);
+        let time = match text.parse::<u64>() {
+            Ok(hours) => std::time::Duration::from_secs(hours.checked_mul(3600).with_context(wrong)?),
+            Err(_) => duration(text).with_context(wrong)?,
+        };
         Ok((!time.is_zero()).then_some(store::Retention::Time(time)))
     }
 }
@@ -241,19 +310,64 @@ impl Config {
     ///
     /// # Errors
     /// When the file cannot be read or holds an unknown key, or a value makes no sense.
-    pub fn load(args: &UpArgs) -> Result<Self> {
-        let file = args.config.as_deref().map_or_else(|| Ok(File::default()), read_file)?;
-        Self::merge(args, file)
+    pub fn up(args: &UpArgs) -> Result<Self> {
+        let file = File::of(&args.parts)?;
+        let external = file.store.external(&args.external);
+        let config = Self { external, demo: args.demo, ..Self::merge(&args.parts, file)? };
+        if config.external.is_some() && config.snapshots.is_some() {
+            bail!(
+                "snapshots are saved where the store is; with --store-endpoints leave --snapshot-every out"
+            );
+        }
+        Ok(config)
     }
 
-    fn merge(args: &UpArgs, file: File) -> Result<Self> {
+    /// As [`Config::up`], for a member of a replicated store.
+    ///
+    /// # Errors
+    /// As [`Config::up`]; also when the addresses are none that others can reach.
+    pub fn server(args: &ServerArgs) -> Result<Self> {
+        let mut file = File::of(&args.parts)?;
+        if file.store.external(&ExternalArgs::default()).is_some() {
+            bail!("a server is a member of the store: take `endpoints` out of [store]");
+        }
+        let server = std::mem::take(&mut file.server);
+        let log = args.parts.log.clone().or(file.log.take());
+        let mut config = Self::merge(&args.parts, file)?;
+        // Consensus warns of every member that is away for a moment.
+        config.log = log.unwrap_or_else(|| "warn,openraft=error".into());
+        let advertise = args.advertise.or(server.advertise).or(config.listen.first().copied());
+        let advertise = advertise.context("--listen names no address")?;
+        if advertise.is_unspecified() {
+            bail!("{advertise} is no address others can reach: give one with --advertise");
+        }
+        if args.store_only || server.store_only.unwrap_or(false) {
+            (config.control_plane, config.node, config.broker) = (false, false, false);
+        }
+        if config.node_ip.is_none() && !advertise.is_loopback() {
+            config.node_ip = Some(advertise);
+        }
+        config.peering = Some(Peering {
+            name: args.name.clone().or(server.name).unwrap_or_else(|| config.node_name.clone()),
+            advertise,
+            port: args.peer_port.or(server.peer_port).unwrap_or(2380),
+            join: args.join.clone().or(server.join),
+            token: args.token.clone().or(server.token),
+        });
+        Ok(config)
+    }
+
+    fn merge(args: &PartArgs, file: File) -> Result<Self> {
         let cidr = |flag: &Option<String>, file: Option<String>, default: &str| -> Result<Cidr> {
             flag.clone().or(file).unwrap_or_else(|| default.into()).parse()
         };
         let etcd = !args.no_etcd_port && file.etcd.enabled.unwrap_or(true);
-        let data_dir = DataDir { data_dir: args.data_dir.data_dir.clone().or(file.data_dir) };
+        let data_dir = DataDir { data_dir: args.data_dir.data_dir.clone().or(file.data_dir) }.resolve()?;
         Ok(Self {
-            data_dir: data_dir.resolve()?,
+            snapshots: file.store.snapshots(args, &data_dir)?,
+            data_dir,
+            peering: None,
+            control_plane: true,
             listen: args.listen.clone().or(file.listen).unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.into()]),
             api_port: args.api_port.or(file.api.port).unwrap_or(6443),
             etcd_port: etcd.then(|| args.etcd_port.or(file.etcd.port).unwrap_or(2379)),
@@ -280,10 +394,10 @@ impl Config {
                 .map_or(Some(store::DEFAULT_QUOTA_BYTES), |bytes| (bytes > 0).then_some(bytes)),
             auth: file.etcd.auth(&args.auth)?,
             retention: file.store.retention(args)?,
-            external: file.store.external(args),
+            external: None,
             store_cache_bytes: args.store_cache.or(file.store.cache_mib).unwrap_or(16) << 20,
             log: args.log.clone().or(file.log).unwrap_or_else(|| "warn".into()),
-            demo: args.demo,
+            demo: false,
         })
     }
 }
@@ -314,9 +428,23 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-fn read_file(path: &Path) -> Result<File> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))
+/// A time such as 30m, 12h or 7d.
+///
+/// # Errors
+/// When it is none.
+pub fn duration(text: &str) -> Result<std::time::Duration> {
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let wrong = || format!("'{text}' is no time such as 30m, 12h or 7d");
+    let found = units.iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?, *ms)));
+    let (number, ms): (&str, u64) = found.with_context(wrong)?;
+    let number: u64 = number.parse().with_context(wrong)?;
+    Ok(std::time::Duration::from_millis(number.checked_mul(ms).with_context(wrong)?))
+}
+
+/// The environment, as far as it is text.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// The host's name in lower case.
@@ -337,7 +465,24 @@ mod tests {
     fn merged(flags: &[&str], file: &str) -> Result<Config> {
         let all = ["ketch", "up", "--data-dir", "/tmp/x"].iter().chain(flags);
         let Command::Up(args) = Cli::try_parse_from(all)?.command else { bail!("not up") };
-        Config::merge(&args, toml::from_str(file)?)
+        Config::merge(&args.parts, toml::from_str(file)?)
+    }
+
+    #[test]
+    fn a_server_is_told_where_others_find_it() {
+        let server = |flags: &[&str]| {
+            let all = ["ketch", "server", "--data-dir", "/tmp/x"].iter().chain(flags);
+            let Command::Server(args) = Cli::try_parse_from(all)?.command else { bail!("not server") };
+            Config::server(&args)
+        };
+        let config = server(&[]).unwrap();
+        let peering = config.peering.unwrap();
+        assert_eq!((peering.port, peering.name, config.control_plane), (2380, config.node_name, true));
+        assert!(peering.advertise.is_loopback() && config.node_ip.is_none());
+        let config = server(&["--listen", "0.0.0.0", "--advertise", "10.0.0.7", "--store-only"]).unwrap();
+        assert_eq!(config.peering.unwrap().advertise.to_string(), "10.0.0.7");
+        assert!(!config.control_plane && !config.broker && !config.node);
+        assert!(server(&["--listen", "0.0.0.0"]).is_err(), "nobody reaches 0.0.0.0");
     }
 
     #[test]

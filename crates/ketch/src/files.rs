@@ -21,6 +21,9 @@ pub struct Endpoints {
     /// URL of the store's etcd API.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub etcd: Option<String>,
+    /// URL for other members of the store.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub peer: Option<String>,
     /// `host:port` of the broker.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kafka: Option<String>,
@@ -172,6 +175,7 @@ mod tests {
         let endpoints = Endpoints {
             api: "https://127.0.0.1:1".into(),
             etcd: None,
+            peer: None,
             kafka: None,
             kubelet: None,
             console: None,

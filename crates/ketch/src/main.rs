@@ -5,11 +5,12 @@
 //!   └──▶ cli ──▶ config (flags > environment > file > defaults)
 //!          ├─ up     store ─▶ broker ─▶ apiserver ─▶ control, kubelet, network
 //!          ├─ down   removes what a data directory runs
-//!          ├─ server a member of a replicated store; token, to join one
+//!          ├─ server the same as a member of a replicated store; token, to join one
 //!          ├─ topic, produce, consume, group  over the Kafka protocol
-//!          └─ image, snapshot, status
+//!          └─ image, snapshot, store, status
 //! ```
 
+mod claims;
 mod cli;
 mod config;
 mod console;
@@ -18,11 +19,15 @@ mod down;
 mod files;
 mod image;
 mod kafka;
+mod member;
+mod members;
 mod node;
 mod offsets;
-mod server;
+mod reach;
 mod snapshot;
 mod status;
+mod table;
+mod token;
 mod up;
 
 use std::process::ExitCode;
@@ -47,11 +52,10 @@ fn main() -> ExitCode {
 
 fn run(cli: cli::Cli) -> anyhow::Result<()> {
     match cli.command {
-        cli::Command::Up(args) => up::run(config::Config::load(&args)?),
-        cli::Command::Server(args) => server::run(&args),
-        cli::Command::Token(args) => match args.command {
-            cli::TokenCommand::Create => server::create_token(&args),
-        },
+        cli::Command::Up(args) => up::run(config::Config::up(&args)?),
+        cli::Command::Server(args) => up::run(config::Config::server(&args)?),
+        cli::Command::Token(args) => token::run(&args),
+        cli::Command::Store(args) => members::run(&args),
         cli::Command::Down(args) => down::run(&args),
         cli::Command::Image(args) => image::run(&args),
         cli::Command::Topic(args) => kafka::run(kafka::topic(args)),

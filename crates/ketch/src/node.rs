@@ -9,7 +9,7 @@ use base::clock::SystemClock;
 use base::task::Tasks;
 use kube::Client;
 
-use crate::config::{Config, is_root};
+use crate::config::{Cidr, Config, is_root};
 use crate::files::directory_id;
 
 /// Pods of one node: a /24 of the cluster's range.
@@ -18,22 +18,26 @@ const NODE_PREFIX: u8 = 24;
 /// The host prepared for pods: ranges fenced off, gateway address up. Comes before anything listens.
 pub struct Ground {
     pub gateway: Ipv4Addr,
+    /// Where this node's pods get their addresses from.
+    range: Cidr,
     options: network::Options,
 }
 
 impl Ground {
-    /// Prepares the host, or returns None after one line that says what is missing.
+    /// Prepares the host, or returns None after one line that says what is missing. `range` is this node's part of the
+    /// pods' addresses; None where there is one node, which has the first.
     ///
     /// # Errors
     /// When the host should be able to and cannot.
-    pub async fn prepare(config: &Config) -> Result<Option<Self>> {
-        if !is_possible(config) {
+    pub async fn prepare(config: &Config, range: Option<Cidr>) -> Result<Option<Self>> {
+        if range.is_none() && !is_possible(config) {
             return Ok(None);
         }
-        let cidr = |c: crate::config::Cidr| network::Cidr::new(c.base, c.prefix);
+        let range = range.unwrap_or(Cidr { base: config.pod_cidr.base, prefix: NODE_PREFIX });
+        let cidr = |c: Cidr| network::Cidr::new(c.base, c.prefix);
         let options = network::Options {
             pod_cidr: cidr(config.pod_cidr),
-            node_cidr: network::Cidr::new(config.pod_cidr.base, NODE_PREFIX),
+            node_cidr: cidr(range),
             service_cidr: cidr(config.service_cidr),
             dns_ip: config.service_cidr.nth(10),
             cluster_domain: config.cluster_domain.clone(),
@@ -41,11 +45,12 @@ impl Ground {
             ..network::Options::new(directory_id(&config.data_dir))
         };
         let prepared = network::prepare(&options).await.context("the network does not start")?;
-        Ok(Some(Self { gateway: prepared.gateway, options }))
+        Ok(Some(Self { gateway: prepared.gateway, range, options }))
     }
 }
 
-fn is_possible(config: &Config) -> bool {
+/// Whether this host can run the node part and is to; says what is missing.
+pub fn is_possible(config: &Config) -> bool {
     if !config.node {
         return false;
     }
@@ -94,7 +99,7 @@ impl Plan {
             listen,
             tls: Arc::new(pki.server_config(&leaf)?),
             cluster_domain: config.cluster_domain.clone(),
-            pod_cidr: Some(format!("{}/{NODE_PREFIX}", config.pod_cidr.base)),
+            pod_cidr: Some(ground.range.to_string()),
             version: apiserver::GIT_VERSION.to_owned(),
             shim: kubelet::runtime::ShimCommand::default(),
             clock: SystemClock::shared(),

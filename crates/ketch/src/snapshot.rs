@@ -1,16 +1,16 @@
 //! `ketch snapshot`: the store saved to a file, and stores made from files, in etcd's form.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use store::external::{Pool, RootsAndKey};
 use store::snapshot::{RestoreOptions, Restored, SnapshotStatus};
 
 use crate::cli::DataDir;
-use crate::files::{Endpoints, Lock};
+use crate::files::Lock;
+use crate::reach::ReachArgs;
+use crate::table::{human, table};
 
 /// Flags of `ketch snapshot`.
 #[derive(Debug, Args)]
@@ -42,23 +42,13 @@ struct SaveArgs {
     /// The file to write; replaced when it is there
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// URL of the etcd port [default: that of the Ketch in the data directory]
-    #[arg(long, value_name = "URL")]
-    endpoint: Option<String>,
-    /// Authority that signed the server's certificate [default: pki/etcd/ca.crt in the data directory]
-    #[arg(long, value_name = "FILE")]
-    cacert: Option<PathBuf>,
-    /// Certificate to show [default: pki/etcd/client.crt in the data directory]
-    #[arg(long, value_name = "FILE", requires = "key")]
-    cert: Option<PathBuf>,
-    /// Its key [default: pki/etcd/client.key in the data directory]
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    reach: ReachArgs,
 }
 
 #[derive(Debug, Args)]
 struct RestoreArgs {
-    /// The snapshot
+    /// The snapshot; also s3://bucket/prefix/name
     #[arg(value_name = "FILE", required_unless_present = "from_data_dir")]
     file: Option<PathBuf>,
     /// Take the latest state of a member that is not running from its data directory, where too few members are left
@@ -103,7 +93,7 @@ pub fn run(args: &SnapshotArgs) -> Result<()> {
 fn run_save(data_dir: &DataDir, args: &SaveArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let pool = pool(data_dir, args)?;
+        let pool = args.reach.pool(data_dir)?;
         let bar = ProgressBar::new(0);
         bar.set_style(ProgressStyle::with_template("{spinner} {bytes} of {total_bytes} {wide_bar}")?);
         let mut progress = |done, left| {
@@ -119,35 +109,6 @@ fn run_save(data_dir: &DataDir, args: &SaveArgs) -> Result<()> {
         }
         Ok(())
     })
-}
-
-fn pool(data_dir: &DataDir, args: &SaveArgs) -> Result<Pool> {
-    let endpoint = match &args.endpoint {
-        Some(endpoint) => endpoint.clone(),
-        None => {
-            let dir = data_dir.resolve()?;
-            let endpoints = Endpoints::read(&dir);
-            let etcd = endpoints.and_then(|endpoints| endpoints.etcd);
-            etcd.with_context(|| {
-                format!("nothing with an etcd port runs in {}; name one by --endpoint", dir.display())
-            })?
-        }
-    };
-    let tls = if endpoint.starts_with("https://") { Some(tls(data_dir, args)?) } else { None };
-    Ok(Pool::new(&[endpoint], tls)?)
-}
-
-fn tls(data_dir: &DataDir, args: &SaveArgs) -> Result<Arc<rustls::ClientConfig>> {
-    let own = |name: &str| -> Result<PathBuf> { Ok(data_dir.resolve()?.join("pki/etcd").join(name)) };
-    let ca = args.cacert.clone().map_or_else(|| own("ca.crt"), Ok)?;
-    let client = match (&args.cert, &args.key) {
-        (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
-        // A stranger's authority means a stranger's server: our certificate says nothing there.
-        _ if args.cacert.is_some() => None,
-        _ => Some((own("client.crt")?, own("client.key")?)),
-    };
-    let client = client.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
-    Ok(RootsAndKey { ca: &ca, client }.config()?)
 }
 
 fn run_restore(data_dir: &DataDir, args: &RestoreArgs) -> Result<()> {
@@ -170,13 +131,29 @@ fn run_restore(data_dir: &DataDir, args: &RestoreArgs) -> Result<()> {
                 bump_revision: args.bump_revision,
                 mark_compacted: args.mark_compacted,
             };
-            store::snapshot::restore(file, &store, options)?
+            match file.to_str().filter(|name| name.starts_with("s3://")) {
+                Some(url) => restore_object(url, &dir, &store, options)?,
+                None => store::snapshot::restore(file, &store, options)?,
+            }
         }
         (None, None) => bail!("name a snapshot or --from-data-dir"),
     };
     println!("{}", told(&restored, &store));
     println!("start it with: ketch up --data-dir {}", dir.display());
     Ok(())
+}
+
+/// Restores from an object store, by way of a file in the data directory.
+fn restore_object(url: &str, dir: &Path, store: &Path, options: RestoreOptions) -> Result<Restored> {
+    let (place, name) = url.rsplit_once('/').with_context(|| format!("{url} names no object"))?;
+    let objects = store::snapshot::Objects::parse(place, crate::config::environment())?;
+    let file = dir.join("snapshot.fetched");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let fetched = runtime.block_on(objects.fetch(name, &file)).with_context(|| url.to_owned());
+    let restored = fetched.and_then(|()| Ok(store::snapshot::restore(&file, store, options)?));
+    // Fetched for this alone; that it may not be there changes nothing about the outcome.
+    let _ = std::fs::remove_file(&file);
+    restored
 }
 
 /// Takes the directory's lock, so that nothing runs on it meanwhile.
@@ -214,7 +191,9 @@ fn shown(status: &SnapshotStatus, form: WriteOut) -> String {
     ];
     match form {
         WriteOut::Simple => cells.join(", "),
-        WriteOut::Table => table(["HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE", "VERSION"], &cells),
+        WriteOut::Table => {
+            table(&["HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE", "VERSION"], &[cells.to_vec()])
+        }
         WriteOut::Json => format!(
             r#"{{"hash":{hash},"revision":{revision},"totalKey":{total_keys},"totalSize":{total_bytes},"version":{version:?}}}"#
         ),
@@ -222,30 +201,6 @@ fn shown(status: &SnapshotStatus, form: WriteOut) -> String {
             "\"Hash\" : {hash}\n\"Revision\" : {revision}\n\"Keys\" : {total_keys}\n\"Size\" : {total_bytes}\n\"Version\" : {version}"
         ),
     }
-}
-
-/// Headings in the middle, cells to the right, as etcdutl draws them.
-fn table(heads: [&str; 5], cells: &[String; 5]) -> String {
-    let widths: Vec<_> = heads.iter().zip(cells).map(|(head, cell)| head.len().max(cell.len())).collect();
-    let rule: String = widths.iter().map(|width| format!("+{}", "-".repeat(width + 2))).collect();
-    let head: String = heads.iter().zip(&widths).map(|(head, width)| format!("| {head:^width$} ")).collect();
-    let row: String = cells.iter().zip(&widths).map(|(cell, width)| format!("| {cell:>width$} ")).collect();
-    format!("{rule}+\n{head}|\n{rule}+\n{row}|\n{rule}+")
-}
-
-/// Bytes in powers of a thousand, two digits.
-fn human(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    if bytes < 10 {
-        return format!("{bytes} B");
-    }
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let value = (value * 10.0 + 0.5).floor() / 10.0;
-    if value < 10.0 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
 }
 
 #[cfg(test)]

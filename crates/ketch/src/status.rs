@@ -28,8 +28,15 @@ pub fn run(args: &DataDir) -> Result<()> {
         return Ok(());
     };
     println!("running in {}, process {}", dir.display(), endpoints.pid);
-    println!("  api      {}", endpoints.api);
-    let parts = [("kafka", endpoints.kafka), ("kubelet", endpoints.kubelet), ("console", endpoints.console)];
+    let api = Some(endpoints.api).filter(|api| !api.is_empty());
+    let parts = [
+        ("api", api),
+        ("etcd", endpoints.etcd),
+        ("peers", endpoints.peer),
+        ("kafka", endpoints.kafka),
+        ("kubelet", endpoints.kubelet),
+        ("console", endpoints.console),
+    ];
     for (name, address) in parts {
         println!("  {name:<8} {}", address.as_deref().unwrap_or("off"));
     }

@@ -46,6 +46,7 @@ impl House {
             issuer: identity::token::DEFAULT_ISSUER.to_owned(),
             service_cidr: apiserver::Cidr { base: [10, 43, 0, 0].into(), prefix: 16 },
             advertise: None,
+            shared_store: false,
             clock: clock.clone(),
             random: Random::from_entropy(),
         };

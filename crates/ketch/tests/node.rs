@@ -257,6 +257,7 @@ async fn start_api(pki: &pki::Pki, tasks: &Tasks) -> apiserver::Handle {
         issuer: identity::token::DEFAULT_ISSUER.to_owned(),
         service_cidr: "10.43.0.0/16".parse().expect("a range"),
         advertise: None,
+        shared_store: false,
         clock: SystemClock::shared(),
         random: Random::from_seed(1),
     };

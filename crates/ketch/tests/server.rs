@@ -1,20 +1,37 @@
-//! Three members of a store as processes on loopback, spoken to by the real etcdctl.
+//! Three servers as processes on loopback, spoken to by the real etcdctl and kubectl.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-use std::io::{BufRead as _, BufReader};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 const KETCH: &str = env!("CARGO_BIN_EXE_ketch");
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the controllers' Lease counts.
+const LEASE: Duration = Duration::from_secs(15);
+/// Every port a free one, and nothing that needs root.
+const FREE_PORTS: [&str; 10] = [
+    "--api-port",
+    "0",
+    "--etcd-port",
+    "0",
+    "--kafka-port",
+    "0",
+    "--console-port",
+    "0",
+    "--no-node",
+    "--log=warn",
+];
 
+/// A running `ketch server` or `ketch up`.
 struct Server {
     child: Child,
     dir: PathBuf,
-    peer: String,
-    etcd: String,
+    endpoints: Value,
 }
 
 impl Drop for Server {
@@ -26,101 +43,242 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Starts a member and waits until it is ready.
-    fn start(dir: &Path, name: &str, join: Option<(&str, &str)>) -> Self {
+    /// Starts a server and waits until it is ready.
+    fn start(dir: &Path, more: &[&str]) -> Self {
+        let name = dir.file_name().unwrap().to_str().unwrap();
+        let flags = [&["server", "--peer-port", "0", "--node-name", name], &FREE_PORTS[..], more].concat();
+        Self::run(dir, &flags)
+    }
+
+    fn run(dir: &Path, flags: &[&str]) -> Self {
+        let log = File::options().create(true).append(true).open(dir.with_extension("log")).unwrap();
         let mut command = Command::new(KETCH);
-        command.args(["server", "--store-only", "--etcd-port", "0", "--peer-port", "0", "--name", name]);
-        command.arg("--data-dir").arg(dir);
-        if let Some((url, token)) = join {
-            command.args(["--join", url, "--token", token]);
-        }
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let (mut peer, mut etcd) = (None, None);
+        command.args(flags).arg("--data-dir").arg(dir).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut child = command.spawn().unwrap();
         let began = Instant::now();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        while let Some(line) = lines.next().transpose().unwrap() {
-            assert!(began.elapsed() < PATIENCE, "{line}");
-            if let Some((_, url)) = line.split_once("peers ") {
-                peer = Some(url.to_owned());
+        loop {
+            // Written when all is ready, and by this process.
+            let text = std::fs::read(dir.join("endpoints.json")).unwrap_or_default();
+            let endpoints: Value = serde_json::from_slice(&text).unwrap_or_default();
+            if endpoints["pid"] == child.id() {
+                return Self { child, dir: dir.to_owned(), endpoints };
             }
-            if let Some(url) = line.trim().strip_prefix("etcd ") {
-                etcd = Some(url.trim().to_owned());
-            }
-            if line.starts_with("try:") {
-                break;
-            }
+            let said = || std::fs::read_to_string(dir.with_extension("log")).unwrap_or_default();
+            assert!(child.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE, "{}", said());
+            std::thread::sleep(Duration::from_millis(20));
         }
-        // What is printed later must go somewhere.
-        std::thread::spawn(move || lines.count());
-        Self { child, dir: dir.to_owned(), peer: peer.unwrap(), etcd: etcd.unwrap() }
+    }
+
+    fn at(&self, part: &str) -> &str {
+        self.endpoints[part].as_str().unwrap_or_else(|| panic!("no {part} in {}", self.endpoints))
+    }
+
+    /// Stops as by Ctrl-C.
+    fn stop(mut self) -> PathBuf {
+        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success() && self.child.wait().unwrap().success(), "it stops well");
+        self.dir.clone()
+    }
+
+    /// `ketch ARGS` about this server: what it prints.
+    fn ketch(&self, args: &[&str]) -> Result<String, String> {
+        outcome(Command::new(KETCH).args(args).arg("--data-dir").arg(&self.dir))
+    }
+
+    fn token(&self) -> String {
+        self.ketch(&["token", "create"]).unwrap().trim().to_owned()
+    }
+
+    /// The real etcdctl against this server's etcd port.
+    fn etcdctl(&self, args: &[&str]) -> Result<String, String> {
+        let path = |name: &str| self.dir.join("pki/etcd").join(name).display().to_string();
+        let mut command = Command::new(std::env::var("KETCH_TEST_ETCDCTL").unwrap());
+        command
+            .args([
+                "--endpoints",
+                self.at("etcd"),
+                "--cacert",
+                &path("ca.crt"),
+                "--cert",
+                &path("client.crt"),
+            ])
+            .args(["--key", &path("client.key"), "--command-timeout=2s", "--dial-timeout=1s"])
+            .args(args);
+        outcome(&mut command)
+    }
+
+    /// The real kubectl against this server's API.
+    fn kubectl(&self, args: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(std::env::var("KETCH_TEST_KUBECTL").unwrap());
+        command.arg("--kubeconfig").arg(self.dir.join("kubeconfig")).arg("--request-timeout=5s").args(args);
+        outcome(&mut command)
+    }
+
+    /// Whether it has a vote: it is listed as a voter from the start, and counts once it holds the log.
+    fn votes(&self) -> bool {
+        const IS_LEARNER: usize = 9;
+        let status = self.ketch(&["store", "status"]).unwrap_or_default();
+        let mut lines = status.lines().map(|line| line.split(", ").collect::<Vec<_>>());
+        lines.any(|line| line[0] == self.at("etcd") && line.get(IS_LEARNER) == Some(&"false"))
     }
 }
 
-/// Runs etcdctl; its output, or its complaint.
-fn etcdctl(program: &str, pki: &Path, endpoints: &str, args: &[&str]) -> Result<String, String> {
-    let path = |name: &str| pki.join(name).display().to_string();
-    let output = Command::new(program)
-        .env("ETCDCTL_API", "3")
-        .args(["--endpoints", endpoints, "--cacert", &path("ca.crt"), "--cert", &path("client.crt")])
-        .args(["--key", &path("client.key"), "--command-timeout=2s", "--dial-timeout=1s"])
-        .args(args)
-        .output()
-        .unwrap();
+fn outcome(command: &mut Command) -> Result<String, String> {
+    let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
+/// Looks again and again until it holds; what was seen last when it does not.
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let began = Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(began.elapsed() < PATIENCE, "not in time: {what}: {seen}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually(what, || if holds() { Ok(()) } else { Err(String::new()) });
+}
+
+fn has(variable: &str) -> bool {
+    let set = std::env::var_os(variable).is_some();
+    if !set {
+        eprintln!("skipped: {variable} is not set (cargo xtask test sets it)");
+    }
+    set
+}
+
 #[test]
-fn three_servers_join_by_token_and_outlive_a_killed_leader() {
-    let Ok(program) = std::env::var("KETCH_TEST_ETCDCTL") else {
-        return eprintln!("skipped: KETCH_TEST_ETCDCTL names no etcdctl");
-    };
+fn three_members_join_by_token_at_any_member_and_outlive_a_killed_leader() {
+    if !has("KETCH_TEST_ETCDCTL") {
+        return;
+    }
     let root = tempfile::tempdir().unwrap();
-    let first = Server::start(&root.path().join("a"), "a", None);
-    let pki = first.dir.join("pki").join("etcd");
-    let ctl = |endpoints: &str, args: &[&str]| etcdctl(&program, &pki, endpoints, args);
-    assert!(ctl(&first.etcd, &["put", "before", "1"]).unwrap().contains("OK"));
-    let made = Command::new(KETCH).args(["token", "create", "--data-dir"]).arg(&first.dir).output().unwrap();
-    let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let dir = |name: &str| root.path().join(name);
+    let first = Server::start(&dir("a"), &["--store-only"]);
+    assert!(first.etcdctl(&["put", "before", "1"]).unwrap().contains("OK"));
+    let token = first.token();
     // A wrong secret is refused, and nothing is added.
     let mut parts: Vec<_> = token.split('.').map(str::to_owned).collect();
     parts[1] = "a".repeat(parts[1].len());
+    let wrong = [&["server", "--store-only", "--peer-port", "0"], &FREE_PORTS[..]].concat();
     let refused = Command::new(KETCH)
-        .args(["server", "--store-only", "--etcd-port", "0", "--peer-port", "0", "--join", &first.peer])
-        .args(["--token", &parts.join("."), "--data-dir"])
-        .arg(root.path().join("wrong"))
+        .args(wrong)
+        .args(["--join", first.at("peer"), "--token", &parts.join("."), "--data-dir"])
+        .arg(dir("wrong"))
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&refused.stderr).contains("the token is not good"), "{refused:?}");
-    let join = Some((first.peer.as_str(), token.as_str()));
-    let second = Server::start(&root.path().join("b"), "b", join);
-    let third = Server::start(&root.path().join("c"), "c", join);
-    let began = Instant::now();
-    loop {
-        let list = ctl(&third.etcd, &["member", "list"]).unwrap_or_default();
-        let started = list.lines().filter(|line| line.contains("started") && line.ends_with("false")).count();
-        // A member is listed as a voter from the start, and counts for the quorum once it holds the log: only then may
-        // the first one go.
-        let votes = |server: &Server| {
-            let status = ctl(&server.etcd, &["endpoint", "status", "-w", "fields"]).unwrap_or_default();
-            status.contains("\"IsLearner\" : false")
-        };
-        if started == 3 && votes(&second) && votes(&third) {
-            break;
-        }
-        assert!(began.elapsed() < PATIENCE, "{list}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    assert!(ctl(&third.etcd, &["get", "before"]).unwrap().contains("before\n1"));
-    assert!(ctl(&second.etcd, &["put", "by", "b"]).unwrap().contains("OK"));
-    assert!(ctl(&first.etcd, &["get", "by"]).unwrap().contains("by\nb"));
+    let second = Server::start(&dir("b"), &["--store-only", "--join", first.at("peer"), "--token", &token]);
+    until("the second votes", || second.votes());
+    // The token is the cluster's: it opens the second's door too, and so does one that the second makes.
+    let third =
+        Server::start(&dir("c"), &["--store-only", "--join", second.at("peer"), "--token", &second.token()]);
+    until("the third votes", || third.votes());
+    let listed = third.ketch(&["token", "list"]).unwrap();
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    assert_eq!(
+        third.ketch(&["token", "delete", &token[..6]]).unwrap(),
+        format!("token {} deleted\n", &token[..6])
+    );
+    assert!(third.etcdctl(&["get", "before"]).unwrap().contains("before\n1"));
+    assert!(second.etcdctl(&["put", "by", "b"]).unwrap().contains("OK"));
+    assert!(first.etcdctl(&["get", "by"]).unwrap().contains("by\nb"));
+    // A port that was free once stays the same: the others know it.
+    let peer = third.at("peer").to_owned();
+    let third = Server::start(&third.stop(), &["--store-only"]);
+    assert_eq!(third.at("peer"), peer);
+    until("the third knows the log", || third.etcdctl(&["get", "by"]).is_ok_and(|got| got.contains("by\nb")));
     // The first leads; it is killed as by the kernel.
     drop(first);
-    let survivors = format!("{},{}", second.etcd, third.etcd);
     let began = Instant::now();
-    while let Err(error) = ctl(&survivors, &["put", "after", "1"]) {
-        assert!(began.elapsed() < PATIENCE, "{error}");
-    }
+    eventually("a write after the leader was killed", || second.etcdctl(&["put", "after", "1"]));
     eprintln!("a write {:?} after the leader was killed", began.elapsed());
-    assert!(ctl(&third.etcd, &["get", "after"]).unwrap().contains("after\n1"));
+    assert!(third.etcdctl(&["get", "after"]).unwrap().contains("after\n1"));
+}
+
+#[test]
+fn three_servers_with_control_plane_begin_with_a_directory_of_up_and_outlive_a_killed_leader() {
+    if !has("KETCH_TEST_KUBECTL") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let dir = |name: &str| root.path().join(name);
+    // One that ran alone, under `up`, becomes the first of several.
+    let up = Server::run(&dir("a"), &[&["up", "--node-name", "a"], &FREE_PORTS[..]].concat());
+    up.kubectl(&["create", "configmap", "old", "--from-literal=by=up"]).unwrap();
+    up.ketch(&["topic", "create", "t"]).unwrap();
+    let first = Server::start(&up.stop(), &[]);
+    let old = ["get", "configmap", "old", "-o", "jsonpath={.data.by}"];
+    assert_eq!(first.kubectl(&old).unwrap(), "up");
+    let token = first.token();
+    let join = ["--join", first.at("peer"), "--token", &token];
+    let (second, third) = (Server::start(&dir("b"), &join), Server::start(&dir("c"), &join));
+    // Every server has the API; what one writes the others read, also in a list.
+    second.kubectl(&["create", "deployment", "web", "--image=none", "--replicas=2"]).unwrap();
+    assert!(third.kubectl(&["get", "deployments"]).unwrap().contains("web"));
+    assert_eq!(third.kubectl(&old).unwrap(), "up");
+    let pods = |server: &Server| {
+        let names = server.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]);
+        names.map(|names| names.lines().count())
+    };
+    until("the controllers made two pods", || pods(&third) == Ok(2));
+    // The broker runs where it ran under `up`, and nowhere else.
+    let topics = first.ketch(&["topic", "list"]).unwrap();
+    assert!(topics.lines().any(|line| line.trim() == "t"), "{topics}");
+    assert!(second.endpoints["kafka"].is_null() && third.endpoints["kafka"].is_null());
+    let holder =
+        ["get", "lease", "-n", "kube-system", "ketch-control", "-o", "jsonpath={.spec.holderIdentity}"];
+    assert!(third.kubectl(&holder).unwrap().starts_with("a_"), "the first server leads");
+    until("the second votes", || second.votes());
+    until("the third votes", || third.votes());
+    drop(first);
+    let began = Instant::now();
+    eventually("a write after the leader was killed", || {
+        second.kubectl(&["create", "configmap", "new", "--from-literal=by=b"])
+    });
+    eprintln!("kubectl writes {:?} after the leader was killed", began.elapsed());
+    assert_eq!(third.kubectl(&["get", "configmap", "new", "-o", "jsonpath={.data.by}"]).unwrap(), "b");
+    second.kubectl(&["scale", "deployment", "web", "--replicas=3"]).unwrap();
+    until("the controllers act elsewhere", || pods(&third) == Ok(3));
+    eprintln!("controllers act {:?} after the leader was killed", began.elapsed());
+    let last = third.kubectl(&holder).unwrap();
+    assert!(last.starts_with("b_") || last.starts_with("c_"), "{last}");
+    // The killed one comes back as a member, and the broker with it.
+    let first = Server::start(&dir("a"), &[]);
+    assert_eq!(first.kubectl(&["get", "configmap", "new", "-o", "jsonpath={.data.by}"]).unwrap(), "b");
+    let topics = first.ketch(&["topic", "list"]).unwrap();
+    assert!(topics.lines().any(|line| line.trim() == "t"), "{topics}");
+    // Whoever holds the Lease and stops by itself lets go of it: another acts before it would have run out.
+    let (holding, other) = if last.starts_with("b_") { (second, third) } else { (third, second) };
+    holding.stop();
+    let began = Instant::now();
+    until("another holds the Lease", || {
+        other.kubectl(&holder).is_ok_and(|now| !now.is_empty() && now != last)
+    });
+    assert!(began.elapsed() < LEASE, "let go of, not run out");
+}
+
+#[test]
+fn up_refuses_the_directory_of_a_server_and_a_server_joins_with_an_empty_one() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(&root.path().join("a"), &["--store-only"]);
+    let (peer, token) = (server.at("peer").to_owned(), server.token());
+    let dir = server.stop();
+    let flags = |command: &'static str| [&[command], &FREE_PORTS[..]].concat();
+    let told = outcome(Command::new(KETCH).args(flags("up")).arg("--data-dir").arg(&dir)).unwrap_err();
+    assert!(told.contains("start it with `ketch server`"), "{told}");
+    // A member needs no invitation any more; a store of one's own is no place to join with.
+    let again = Server::start(&dir, &["--store-only", "--join", &peer, "--token", &token]);
+    drop(again);
+    let alone = Server::run(&root.path().join("b"), &[flags("up"), vec!["--no-broker"]].concat()).stop();
+    let mut join = Command::new(KETCH);
+    join.args(flags("server")).args(["--peer-port", "0", "--join", &peer, "--token", &token]);
+    let told = outcome(join.arg("--data-dir").arg(&alone)).unwrap_err();
+    assert!(told.contains("a server joins with an empty data directory"), "{told}");
 }

@@ -33,10 +33,12 @@ const CONTINUE_VERSION: &str = "meta.k8s.io/v1";
 pub(crate) async fn get(server: &Arc<Server>, rq: &mut Request, resource: &Arc<Resource>) -> Answer {
     let look = Look::new(rq.accepted()?, &rq.query, server.now_ms())?;
     let key = resource.key(&rq.target.namespace_of(resource), &rq.target.name);
-    if let Some(revision) = ListOptions::parse(&rq.query, false)?.revision {
+    let revision = ListOptions::parse(&rq.query, false)?.revision;
+    let stored = server.read(&key).await?;
+    // After the read, which has brought this server up to date.
+    if let Some(revision) = revision {
         reached(server, revision)?;
     }
-    let stored = server.read(&key).await?;
     let stored = stored.ok_or_else(|| Status::not_found(&resource.group_resource(), &rq.target.name))?;
     Ok(look.object(StatusCode::OK, resource, stored.value))
 }
@@ -82,7 +84,8 @@ pub(crate) async fn all(
     namespace: &str,
     selection: &Selection,
 ) -> Result<Vec<Arc<Item>>, Status> {
-    Ok(fresh(server, resource, namespace, selection, server.revision(), 0).await?.items)
+    let newest = server.newest().await?;
+    Ok(fresh(server, resource, namespace, selection, newest, 0).await?.items)
 }
 
 async fn page(
@@ -97,7 +100,7 @@ async fn page(
     }
     let limit = options.limit;
     match (options.revision, options.matching) {
-        (None, _) => fresh(server, resource, namespace, selection, server.revision(), limit).await,
+        (None, _) => fresh(server, resource, namespace, selection, server.newest().await?, limit).await,
         (Some(0), Match::Unset | Match::NotOlderThan) => {
             fresh(server, resource, namespace, selection, 1, 0).await
         }
@@ -109,6 +112,9 @@ async fn page(
             fresh(server, resource, namespace, selection, revision, 0).await
         }
         (Some(revision), _) => {
+            if revision > server.revision() {
+                server.newest().await?;
+            }
             reached(server, revision)?;
             exact(server, resource, namespace, selection, revision, limit, None).await
         }
@@ -168,7 +174,7 @@ async fn continued(
     let Some(token) = token.filter(|t| t.v == CONTINUE_VERSION && t.rv != 0 && !t.start.is_empty()) else {
         return Err(Status::bad_request("continue key is not valid: encoding is corrupt"));
     };
-    let revision = if token.rv < 0 { server.revision() } else { token.rv };
+    let revision = if token.rv < 0 { server.newest().await? } else { token.rv };
     let page =
         exact(server, resource, namespace, selection, revision, options.limit, Some(&token.start)).await;
     page.map_err(|status| match status.code() {

@@ -98,7 +98,10 @@ impl Watcher {
     async fn start(&self, options: &ListOptions) -> Result<(Start, Place), Status> {
         let wanted = options.revision.unwrap_or(0);
         // Unset means the newest there is; a number means that or newer; 0 means anything.
-        let needed = options.revision.map_or_else(|| self.server.revision(), |r| r.max(1));
+        let needed = match options.revision {
+            Some(revision) => revision.max(1),
+            None => self.server.newest().await?,
+        };
         let initial = options.send_initial_events.unwrap_or(wanted == 0);
         let reachable = needed.min(self.server.revision());
         if !self.cache.fresh(reachable.max(1)).await {

@@ -62,6 +62,7 @@ impl World {
             issuer: identity::token::DEFAULT_ISSUER.into(),
             service_cidr: "10.43.0.0/24".parse().unwrap(),
             advertise: Some("10.42.0.1".parse().unwrap()),
+            shared_store: false,
             clock: Arc::new(NewYear),
             random: Random::from_seed(7),
         };
