@@ -34,6 +34,11 @@ const REFEREES: &[Referee] = &[
         command: || etcd("etcd-client"),
     },
     Referee {
+        name: "etcd-client-rust",
+        about: "the crate etcd-client: give it http://HOST:PORT",
+        command: || Ok(Command::new(tools::etcd()?.rust_client)),
+    },
+    Referee {
         name: "kafka",
         about: "a class of Kafka's jars, such as org.apache.kafka.tools.TopicCommand",
         command: kafka_class,
@@ -44,7 +49,7 @@ const REFEREES: &[Referee] = &[
 pub fn run(args: &[String]) -> Result<()> {
     let Some(name) = args.first() else {
         for referee in REFEREES {
-            println!("{:<10} {}", referee.name, referee.about);
+            println!("{:<16} {}", referee.name, referee.about);
         }
         return Ok(());
     };

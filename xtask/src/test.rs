@@ -62,6 +62,9 @@ fn cargo_test(tools: &tools::Tools, filter: &[String]) -> Result<()> {
         .env("KETCH_TEST_ETCDCTL", tools.etcd.programs.join("etcdctl"))
         .env("KETCH_TEST_ETCDUTL", tools.etcd.programs.join("etcdutl"))
         .env("KETCH_TEST_ETCD_GO", tools.etcd.programs.join("etcd-client"))
+        .env("KETCH_TEST_ETCD_RUST", &tools.etcd.rust_client)
+        .env("KETCH_TEST_ETCD_PYTHONPATH", &tools.etcd.python_path)
+        .env("KETCH_TEST_S3", &tools.s3)
         .env("KETCH_TEST_ETCDCTL_34", &tools.etcd.etcdctl_3_4);
     crate::run::run(&mut command)
 }

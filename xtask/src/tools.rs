@@ -6,7 +6,10 @@
 //! | Kafka's clients | `tests/python` (PyPI), `tests/node` (npm), `tests/go/kafka-clients` |
 //! | Kafka's console tools | jars named by `tests/java/pom.xml`, fetched by Maven |
 //! | etcd, etcdctl, etcdutl 3.6, a client on etcd's Go library | their Go modules, by `tests/go/etcd`: one program |
-//! | etcdctl 3.4, kcat, busybox, nft | Debian's packages |
+//! | a program on the crate etcd-client | `tests/rust/etcd-client` (crates.io; needs Debian's protoc) |
+//! | gofakes3, an object store | its Go module, by `tests/go/s3` |
+//! | etcd3gw, for the JSON gateway | PyPI, for `tests/python/etcd_gateway.py` |
+//! | etcdctl 3.4, kcat, busybox, nft, protoc | Debian's packages |
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +31,8 @@ pub struct Tools {
     pub orders_image: PathBuf,
     /// The unmodified etcd and its tools.
     pub etcd: Etcd,
+    /// An S3-compatible object store in memory.
+    pub s3: PathBuf,
     /// Kafka's clients of other languages.
     pub kafka_clients: KafkaClients,
 }
@@ -48,10 +53,17 @@ pub struct Etcd {
     pub programs: PathBuf,
     /// Debian's etcdctl 3.4.
     pub etcdctl_3_4: PathBuf,
+    /// Our program around the crate etcd-client.
+    pub rust_client: PathBuf,
+    /// Where Python finds etcd3gw.
+    pub python_path: PathBuf,
 }
 
 /// Kafka's clients of PyPI, pinned.
 const KAFKA_FROM_PYPI: [&str; 2] = ["confluent-kafka==2.12.1", "kafka-python==2.2.15"];
+
+/// The client of the JSON gateway, pinned.
+const ETCD_FROM_PYPI: [&str; 1] = ["etcd3gw==2.7.0"];
 
 /// Debian packages by the program that tells whether they are there.
 const PACKAGES: &[(&str, &str)] = &[
@@ -63,6 +75,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("java", "openjdk-17-jre-headless"),
     ("mvn", "maven"),
     ("make", "make"),
+    ("protoc", "protobuf-compiler"),
     ("python3", "python3-venv"),
     ("npm", "npm"),
 ];
@@ -84,6 +97,7 @@ pub fn ensure_all() -> Result<Tools> {
         busybox_image,
         orders_image,
         etcd: etcd()?,
+        s3: go_module("s3", "-s -w")?,
     })
 }
 
@@ -131,7 +145,48 @@ pub fn etcd() -> Result<Etcd> {
             std::os::unix::fs::symlink(&program, &link)?;
         }
     }
-    Ok(Etcd { programs, etcdctl_3_4: on_path("etcdctl").unwrap_or_else(|| "/usr/bin/etcdctl".into()) })
+    Ok(Etcd {
+        programs,
+        etcdctl_3_4: on_path("etcdctl").unwrap_or_else(|| "/usr/bin/etcdctl".into()),
+        rust_client: rust_program("etcd-client", "etcd-client-referee")?,
+        python_path: from_pypi("etcd-python", &ETCD_FROM_PYPI)?,
+    })
+}
+
+/// Builds the crate `tests/rust/NAME` into the cache, once for each content of its files, and returns the program.
+fn rust_program(name: &str, program: &str) -> Result<PathBuf> {
+    let source = root().join("tests/rust").join(name);
+    let content = [pins(&source)?, pins(&source.join("src"))?].concat();
+    let out = cache_dir()?.join(format!("{program}-{}", short_digest(&content)));
+    if !out.is_file() {
+        eprintln!("building {name} from its crate (once)");
+        let target = cache_dir()?.join(format!("{program}.target"));
+        run(crate::run::cargo()
+            .current_dir(&source)
+            .args(["build", "--locked", "--quiet", "--target-dir"])
+            .arg(&target))?;
+        let partial = out.with_extension("partial");
+        fs::copy(target.join("debug").join(program), &partial)?;
+        fs::rename(&partial, &out)?;
+        fs::remove_dir_all(&target)?;
+    }
+    Ok(out)
+}
+
+/// Installs packages of PyPI, pinned, into a directory of the cache that Python finds them in.
+fn from_pypi(name: &str, pins: &[&str]) -> Result<PathBuf> {
+    let venv = cache_dir()?.join(format!("{name}-{}", short_digest(pins.concat().as_bytes())));
+    if !venv.is_dir() {
+        eprintln!("installing from PyPI: {}", pins.join(" "));
+        let partial = venv.with_extension("partial");
+        run(Command::new("python3").args(["-m", "venv"]).arg(&partial))?;
+        run(Command::new(partial.join("bin/pip"))
+            .args(["install", "--quiet", "--target"])
+            .arg(partial.join("site"))
+            .args(pins))?;
+        fs::rename(&partial, &venv)?;
+    }
+    Ok(venv.join("site"))
 }
 
 /// Builds the module `tests/go/NAME` into the cache, once for each content of its files, and returns the program.
@@ -182,19 +237,6 @@ fn go() -> Result<PathBuf> {
 
 /// Installs the clients of PyPI and npm and builds those of Go, each where its pins say.
 fn kafka_clients() -> Result<KafkaClients> {
-    let venv =
-        cache_dir()?.join(format!("kafka-python-{}", short_digest(KAFKA_FROM_PYPI.concat().as_bytes())));
-    if !venv.is_dir() {
-        eprintln!("installing Kafka clients from PyPI: {}", KAFKA_FROM_PYPI.join(" "));
-        let partial = venv.with_extension("partial");
-        run(Command::new("python3").args(["-m", "venv"]).arg(&partial))?;
-        let target = partial.join("site");
-        run(Command::new(partial.join("bin/pip"))
-            .args(["install", "--quiet", "--target"])
-            .arg(&target)
-            .args(KAFKA_FROM_PYPI))?;
-        fs::rename(&partial, &venv)?;
-    }
     let source = root().join("tests/node");
     let pins = fs::read(source.join("package-lock.json"))?;
     let node = cache_dir()?.join(format!("kafka-node-{}", short_digest(&pins)));
@@ -209,7 +251,7 @@ fn kafka_clients() -> Result<KafkaClients> {
         fs::rename(&partial, &node)?;
     }
     Ok(KafkaClients {
-        python_path: venv.join("site"),
+        python_path: from_pypi("kafka-python", &KAFKA_FROM_PYPI)?,
         node_modules: node.join("node_modules"),
         go: go_module("kafka-clients", "-s -w")?,
     })
