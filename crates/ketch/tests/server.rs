@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod common;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -262,6 +264,24 @@ fn three_servers_with_control_plane_begin_with_a_directory_of_up_and_outlive_a_k
         other.kubectl(&holder).is_ok_and(|now| !now.is_empty() && now != last)
     });
     assert!(began.elapsed() < LEASE, "let go of, not run out");
+}
+
+#[test]
+fn a_server_is_a_node_too() {
+    let Some(mut k) = common::Ketch::with_busybox_as("server", &["--peer-port", "0", "--node-name", "s"])
+    else {
+        return;
+    };
+    k.becomes("node s", "{.spec.podCIDR}", "10.42.0.0/24", 10);
+    k.k("run one --image=busybox --restart=Never --command -- sleep 600");
+    k.becomes("pod one", "{.status.phase}", "Running", 60);
+    // The pod outlives the server, and its part of the pods' range stays the node's.
+    k.stop("INT");
+    k.up();
+    k.becomes("pod one", "{.status.containerStatuses[0].restartCount}", "0", 30);
+    k.eventually("the pod answers", 30, || {
+        k.try_kubectl(&["exec", "one", "--", "echo", "there"]).stdout.contains("there")
+    });
 }
 
 #[test]

@@ -38,8 +38,9 @@ impl Run {
     }
 }
 
-/// A running `ketch up`.
+/// A running `ketch up`, or `ketch server`.
 pub struct Ketch {
+    command: &'static str,
     pub host: Host,
     pub dir: PathBuf,
     /// Everything `up` printed to standard output until it was ready.
@@ -61,6 +62,11 @@ pub fn client(variable: &str) -> Option<String> {
 impl Ketch {
     /// Starts one, or returns None (and says so) where this machine cannot: no root, no kubectl.
     pub fn start(flags: &[&str]) -> Option<Self> {
+        Self::start_as("up", flags)
+    }
+
+    /// As [`Ketch::start`], by another command with the same flags.
+    pub fn start_as(command: &'static str, flags: &[&str]) -> Option<Self> {
         if !testkit::can_isolate() || client("KETCH_TEST_KUBECTL").is_none() {
             return None;
         }
@@ -68,15 +74,20 @@ impl Ketch {
         let root = tempfile::Builder::new().prefix("ketch-").tempdir().expect("a temporary directory");
         let dir = root.path().join("data");
         let flags = flags.iter().map(|f| (*f).to_owned()).collect();
-        let mut ketch = Self { host, dir, said: Vec::new(), root, flags, process: None };
+        let mut ketch = Self { command, host, dir, said: Vec::new(), root, flags, process: None };
         ketch.up();
         Some(ketch)
     }
 
     /// As [`Ketch::start`], with busybox imported.
     pub fn with_busybox(flags: &[&str]) -> Option<Self> {
+        Self::with_busybox_as("up", flags)
+    }
+
+    /// As [`Ketch::with_busybox`], by another command with the same flags.
+    pub fn with_busybox_as(command: &'static str, flags: &[&str]) -> Option<Self> {
         let image = client("KETCH_TEST_BUSYBOX_IMAGE")?;
-        let ketch = Self::start(flags)?;
+        let ketch = Self::start_as(command, flags)?;
         let run = ketch.ketch(&["image", "import", &image]);
         assert_eq!(run.code, 0, "{run:?}");
         Some(ketch)
@@ -87,7 +98,7 @@ impl Ketch {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log file");
         let mut command = Command::new(KETCH);
         command.args([
-            "up",
+            self.command,
             "--log",
             "info",
             "--api-port",
