@@ -191,6 +191,19 @@ fn three_members_join_by_token_at_any_member_and_outlive_a_killed_leader() {
     assert!(third.etcdctl(&["get", "before"]).unwrap().contains("before\n1"));
     assert!(second.etcdctl(&["put", "by", "b"]).unwrap().contains("OK"));
     assert!(first.etcdctl(&["get", "by"]).unwrap().contains("by\nb"));
+    // Members are told as etcdctl tells them, and changed as it changes them.
+    let told = |server: &Server| server.ketch(&["store", "members"]).unwrap();
+    assert_eq!(told(&third), third.etcdctl(&["member", "list"]).unwrap());
+    let learner = ["--learner", "--peer-urls", "https://127.0.0.1:1"];
+    let added = third.ketch(&[&["store", "members", "add"][..], &learner].concat()).unwrap();
+    let id = added.split_whitespace().nth(1).unwrap();
+    assert!(added.starts_with(&format!("Member {id} added to cluster ")), "{added}");
+    assert!(told(&second).contains(&format!("{id}, unstarted, , https://127.0.0.1:1, , true")));
+    assert_eq!(told(&second), second.etcdctl(&["member", "list"]).unwrap());
+    let refused = third.ketch(&["store", "members", "promote", id]).unwrap_err();
+    assert!(refused.contains("can only promote a learner member which is in sync with leader"), "{refused}");
+    second.ketch(&["store", "members", "remove", id]).unwrap();
+    assert!(!told(&third).contains(id));
     // A port that was free once stays the same: the others know it.
     let peer = third.at("peer").to_owned();
     let third = Server::start(&third.stop(), &["--store-only"]);
