@@ -1,7 +1,8 @@
 //! What one of several servers takes for itself, for good: keys in the store under its name.
 //!
 //! ```text
-//! /ketch/kafka/broker         the member that runs the broker: its data is in that member's directory
+//! /ketch/kafka/broker         the member that runs the broker: its data is in that member's directory. One that is no
+//!                             member any more (removed, or of the cluster a snapshot was saved in) has lost it
 //! /ketch/pod-ranges/<n>       the node whose pods have the n-th /24 of the pods' range
 //! ```
 
@@ -17,17 +18,32 @@ const NODE_PREFIX: u8 = 24;
 /// Races with servers that start at the same time; each loses at most once to each other.
 const TRIES: usize = 32;
 
-/// Takes the broker for `me` unless it is another's: whose it is, as `id name`.
+/// Takes the broker for `me` unless it is another member's: whose it is, as `id name`, the id in hexadecimal. The members
+/// are asked for after the store has answered, so that they are at least as new.
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn broker(store: &dyn Store, me: &str) -> Result<String> {
+pub async fn broker(store: &dyn Store, me: &str, is_member: impl Fn(u64) -> bool + Sync) -> Result<String> {
     for _ in 0..TRIES {
         let found = store.range(RangeRequest::key(BROKER)).await?.kvs;
-        if let Some(kv) = found.first() {
-            return Ok(String::from_utf8_lossy(&kv.value).into_owned());
+        let Some(kv) = found.first() else {
+            take(store, BROKER.to_owned(), me).await?;
+            continue;
+        };
+        let holder = String::from_utf8_lossy(&kv.value).into_owned();
+        let id = holder.split(' ').next().and_then(|id| u64::from_str_radix(id, 16).ok());
+        if id.is_some_and(&is_member) {
+            return Ok(holder);
         }
-        take(store, BROKER.to_owned(), me).await?;
+        tracing::warn!(%holder, "the broker's member is none any more; this one runs it from now on");
+        let same = Compare {
+            range: store_api::KeyRange::One(BROKER.into()),
+            target: store_api::CompareTarget::ModRevision(kv.mod_revision),
+            ..Compare::absent(BROKER)
+        };
+        let txn =
+            Txn { compare: vec![same], success: vec![Op::put(BROKER, me.to_owned())], ..Txn::default() };
+        store.txn(txn).await?;
     }
     bail!("{BROKER} comes and goes")
 }
@@ -85,7 +101,10 @@ mod tests {
         pod_range(&*store, all, "d").await.unwrap();
         let full = pod_range(&*store, all, "e").await.unwrap_err().to_string();
         assert!(full.contains("10.42.0.0/22"), "{full}");
-        assert_eq!(broker(&*store, "1 a").await.unwrap(), "1 a");
-        assert_eq!(broker(&*store, "2 b").await.unwrap(), "1 a");
+        let both = |id| [0x1f, 2].contains(&id);
+        assert_eq!(broker(&*store, "1f a", both).await.unwrap(), "1f a");
+        assert_eq!(broker(&*store, "2 b", both).await.unwrap(), "1f a");
+        assert_eq!(broker(&*store, "2 b", |id| id == 2).await.unwrap(), "2 b", "the first has been removed");
+        assert_eq!(broker(&*store, "1f a", both).await.unwrap(), "2 b");
     }
 }

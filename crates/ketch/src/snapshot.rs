@@ -139,7 +139,7 @@ fn run_restore(data_dir: &DataDir, args: &RestoreArgs) -> Result<()> {
         (None, None) => bail!("name a snapshot or --from-data-dir"),
     };
     println!("{}", told(&restored, &store));
-    println!("start it with: ketch up --data-dir {}", dir.display());
+    println!("start it with: ketch up --data-dir {0} (or ketch server --data-dir {0})", dir.display());
     Ok(())
 }
 

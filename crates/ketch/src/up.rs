@@ -388,7 +388,8 @@ impl<'a> Voyage<'a> {
     async fn runs_the_broker(&self, footing: &Footing) -> Result<bool> {
         let (Some(peering), Some(own)) = (&self.config.peering, &footing.own) else { return Ok(true) };
         let id = format!("{:x}", own.header().member_id);
-        let holder = claims::broker(own, &format!("{id} {}", peering.name)).await?;
+        let is_member = |id| own.members().iter().any(|member| member.id == id);
+        let holder = claims::broker(own, &format!("{id} {}", peering.name), is_member).await?;
         let (holder_id, name) = holder.split_once(' ').unwrap_or((&holder, ""));
         if holder_id != id {
             println!("broker   on member {holder_id} ({name})");
