@@ -53,6 +53,7 @@ fn cargo_test(tools: &tools::Tools, filter: &[String]) -> Result<()> {
         .env("KETCH_SIM_SEEDS", SIM_SEEDS)
         .env("KETCH_TEST_KUBECTL", &tools.kubectl)
         .env("KETCH_TEST_KAFKA_CLASSPATH", &tools.kafka_classpath)
+        .env("KETCH_TEST_KAFKA_28_CLASSPATH", &tools.kafka_2_8_classpath)
         .env("KETCH_TEST_KAFKA_PYTHONPATH", &tools.kafka_clients.python_path)
         .env("KETCH_TEST_KAFKA_NODE", &tools.kafka_clients.node_modules)
         .env("KETCH_TEST_KAFKA_GO", &tools.kafka_clients.go)

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | kubectl | its Go module, by `tests/go/kubectl` |
 //! | Kafka's clients | `tests/python` (PyPI), `tests/node` (npm), `tests/go/kafka-clients` |
-//! | Kafka's console tools | jars named by `tests/java/pom.xml`, fetched by Maven |
+//! | Kafka's console tools | jars named by `tests/java/pom.xml`, and those of 2.8 by `tests/java/client-2.8`, fetched by Maven |
 //! | etcd, etcdctl, etcdutl 3.6, a client on etcd's Go library | their Go modules, by `tests/go/etcd`: one program |
 //! | a program on the crate etcd-client | `tests/rust/etcd-client` (crates.io; needs Debian's protoc) |
 //! | gofakes3, an object store | its Go module, by `tests/go/s3` |
@@ -25,6 +25,8 @@ pub struct Tools {
     pub kubectl: PathBuf,
     /// A Java class path with Kafka's tools.
     pub kafka_classpath: String,
+    /// One with the Java client and the tools of Kafka 2.8.
+    pub kafka_2_8_classpath: String,
     /// An image archive of busybox, `docker.io/library/busybox:latest`.
     pub busybox_image: PathBuf,
     /// An image archive of the example application.
@@ -72,7 +74,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("kcat", "kcat"),
     ("etcdctl", "etcd-client"),
     ("busybox", "busybox-static"),
-    ("java", "openjdk-17-jre-headless"),
+    ("javac", "openjdk-17-jdk-headless"),
     ("mvn", "maven"),
     ("make", "make"),
     ("protoc", "protobuf-compiler"),
@@ -93,6 +95,7 @@ pub fn ensure_all() -> Result<Tools> {
     Ok(Tools {
         kubectl: kubectl()?,
         kafka_classpath: kafka_classpath()?,
+        kafka_2_8_classpath: jars("client-2.8", "kafka-2.8")?,
         kafka_clients: kafka_clients()?,
         busybox_image,
         orders_image,
@@ -257,13 +260,18 @@ fn kafka_clients() -> Result<KafkaClients> {
     })
 }
 
-/// Fetches the pinned jars and checks them against the recorded checksums.
+/// Kafka's tools and its broker, of the version that is the target.
 pub fn kafka_classpath() -> Result<String> {
-    let source = root().join("tests/java");
+    jars("", "kafka")
+}
+
+/// Fetches the jars that `tests/java/MODULE` pins and checks them against the recorded checksums.
+fn jars(module: &str, name: &str) -> Result<String> {
+    let source = root().join("tests/java").join(module);
     let pom = fs::read(source.join("pom.xml"))?;
-    let dir = cache_dir()?.join(format!("kafka-{}", short_digest(&pom)));
+    let dir = cache_dir()?.join(format!("{name}-{}", short_digest(&pom)));
     if !dir.is_dir() {
-        eprintln!("fetching Kafka's tools from Maven Central");
+        eprintln!("fetching {name} from Maven Central");
         let partial = dir.with_extension("partial");
         run(Command::new("mvn")
             .current_dir(&source)

@@ -154,6 +154,27 @@ fn most_of_one(broker: &Broker, address: IpAddr) -> i64 {
     overrides.split(',').find_map(own).unwrap_or_else(|| broker.server.number("max.connections.per.ip"))
 }
 
+/// Spreads new connections over time: so many a second, after as many at once as a second allows.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// When the connections so far would all have been due.
+    due: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    /// Counts a connection that came at `now`; how long the next one has to wait at `rate` a second.
+    fn count(&self, rate: i64, now: Instant) -> Duration {
+        if rate >= i64::from(i32::MAX) {
+            return Duration::ZERO;
+        }
+        let mut due = self.due.lock();
+        let since = due.filter(|due| *due > now).unwrap_or(now);
+        let next = since + Duration::from_secs(1) / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
+        *due = Some(next);
+        next.saturating_duration_since(now + Duration::from_secs(1))
+    }
+}
+
 /// Accepts until the tasks end.
 pub(crate) async fn accept(
     listener: TcpListener,
@@ -167,11 +188,21 @@ pub(crate) async fn accept(
             () = stop.cancelled() => return Ok(()),
             accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, remote)) => admit(&broker, &tasks, stream, remote, index),
+        let pause = match accepted {
+            Ok((stream, remote)) => {
+                admit(&broker, &tasks, stream, remote, index);
+                broker.pace.count(broker.server.number("max.connection.creation.rate"), Instant::now())
+            }
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                ACCEPT_PAUSE
+            }
+        };
+        if !pause.is_zero() {
+            // Who waits, waits in the listener's queue.
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
@@ -435,4 +466,23 @@ async fn write_chunks(write: &mut WriteSide, chunks: Vec<Bytes>, idle: Duration)
     }
     tokio::time::timeout(idle, write.flush()).await.map_err(|_| Close::Idle)??;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_spread_over_time() {
+        let (pace, start) = (Pace::default(), Instant::now());
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        // Ten at once are a second's worth; each further one is a tenth of a second.
+        let waits: Vec<_> = (0..13).map(|_| pace.count(10, start).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 100, 200, 300]);
+        assert_eq!(pace.count(10, at(1_300)).as_millis(), 0);
+        // After a rest it is as at the beginning; without a limit nobody waits.
+        let waits: Vec<_> = (0..11).map(|_| pace.count(10, at(60_000)).as_millis()).collect();
+        assert_eq!((waits[9], waits[10]), (0, 100));
+        assert_eq!(pace.count(i64::from(i32::MAX), at(60_000)), Duration::ZERO);
+    }
 }

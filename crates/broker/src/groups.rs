@@ -21,7 +21,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use kafka_wire::ErrorCode;
-use kafka_wire::record::{Builder, batches};
+use kafka_wire::record::{Builder, Producer, batches};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -312,7 +312,8 @@ impl Loop {
 
     fn append(&self, records: &[LogRecord]) -> Result<Option<crate::partition::Flushed>, ErrorCode> {
         let now_ms = self.now_ms();
-        let mut batch = Builder::new();
+        // Kafka's coordinators number their records though no producer stands behind them.
+        let mut batch = Builder::new().producer(Producer { id: -1, epoch: -1, base_sequence: 0 });
         for record in records {
             batch.append(now_ms, Some(&record.key), record.value.as_deref());
         }

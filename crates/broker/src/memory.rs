@@ -38,6 +38,11 @@ impl Memory {
         Held(permit.expect("the semaphore is never closed"))
     }
 
+    /// Bytes there are.
+    pub(crate) fn total(&self) -> usize {
+        self.total * UNIT_BYTES
+    }
+
     /// Bytes that nobody holds.
     pub(crate) fn free(&self) -> usize {
         self.units.available_permits() * UNIT_BYTES

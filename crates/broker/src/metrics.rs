@@ -330,6 +330,9 @@ fn state(text: &mut Text, broker: &Broker) {
     text.gauge(&format!("{controller}offlinepartitionscount"), offline);
     text.gauge(&format!("{controller}preferredreplicaimbalancecount"), 0);
     text.gauge("kafka_server_kafkaserver_brokerstate", RUNNING);
+    let (total, free) = (broker.memory.total(), broker.memory.free());
+    text.gauge("kafka_network_socketserver_memorypoolavailable", free);
+    text.gauge("kafka_network_socketserver_memorypoolused", total - free);
     let connections = "kafka_server_socketservermetrics_connection_count";
     text.gauge(connections, broker.connections.count());
 }

@@ -1,4 +1,4 @@
-//! What was acknowledged is there: after kill -9, after a power cut, after the disk was full.
+//! What was acknowledged is there: after a power cut, after the disk was full. `kill.rs` has kill -9.
 
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
@@ -6,7 +6,6 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,86 +16,9 @@ use kafka_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_wire::messages::*;
 use kafka_wire::record::{Builder, batches};
-use rdkafka::config::ClientConfig;
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use testkit::sim::{SimDisk, SimFault};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 
-const CHILD_DIR: &str = "KETCH_TEST_BROKER_DIR";
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Not a test: the broker of the tests below, in a process of its own. Passes at once when nobody asked for it.
-#[tokio::test]
-async fn child_broker() {
-    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
-    let dir = Path::new(&dir);
-    let store = testkit::MemStore::shared();
-    common::restore(dir, &store).await;
-    let served = Served::with(options(dir), store).await;
-    println!("ready {}", served.bootstrap());
-    std::future::pending::<()>().await;
-}
-
-/// Starts a broker in a process of its own and gives its address.
-async fn spawn_child(dir: &Path) -> (Child, String) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_broker", "--nocapture"])
-        .env(CHILD_DIR, dir)
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    while let Some(line) = lines.next_line().await.unwrap() {
-        if let Some((_, addr)) = line.split_once("ready ") {
-            return (child, addr.to_owned());
-        }
-    }
-    panic!("the child ended");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_acks_all_acknowledged_survives_kill_9() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut acknowledged = BTreeSet::new();
-    let mut next = 0;
-    for _ in 0..3 {
-        let (mut child, addr) = spawn_child(dir.path()).await;
-        let producer: FutureProducer = ClientConfig::new()
-            .set("bootstrap.servers", &addr)
-            .set("linger.ms", "1")
-            .set("message.timeout.ms", "3000")
-            .create()
-            .unwrap();
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(700);
-        let mut sends = Vec::new();
-        while tokio::time::Instant::now() < deadline {
-            for _ in 0..20 {
-                let (producer, n) = (producer.clone(), next);
-                next += 1;
-                sends.push(tokio::spawn(async move {
-                    let value = n.to_string();
-                    let sent =
-                        producer.send(FutureRecord::<(), _>::to("t").payload(&value), Duration::ZERO).await;
-                    sent.is_ok().then_some(n)
-                }));
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        child.kill().await.unwrap();
-        drop(producer);
-        for send in sends {
-            acknowledged.extend(send.await.unwrap());
-        }
-    }
-    assert!(acknowledged.len() > 100, "only {} were acknowledged", acknowledged.len());
-    let (_child, addr) = spawn_child(dir.path()).await;
-    let mut raw = Raw::connect(addr.parse().unwrap()).await;
-    let found = values(&mut raw, "t").await;
-    let lost: Vec<_> = acknowledged.difference(&found.iter().copied().collect()).copied().collect();
-    assert!(lost.is_empty(), "lost {} of {}: {lost:?}", lost.len(), acknowledged.len());
-}
 
 /// All values of partition 0 of a topic, as numbers.
 async fn values(raw: &mut Raw, topic: &str) -> Vec<i64> {

@@ -210,14 +210,15 @@ async fn a_killed_java_consumer_hands_its_partitions_over() {
 
 /// Waits until the group is stable with so many members.
 async fn members(tools: &Tools, count: usize) {
-    for _ in 0..20 {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    // Each look takes a start of Java: that is pause enough.
+    while std::time::Instant::now() < deadline {
         let shown = tools.run(GROUPS, &["--describe", "--group", "pair", "--state"]).await;
         let row: Vec<&str> =
             shown.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("").split_whitespace().collect();
         if row.contains(&"Stable") && row.last() == Some(&count.to_string().as_str()) {
             return;
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     panic!("the group never had {count} members");
 }

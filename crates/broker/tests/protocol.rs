@@ -206,11 +206,20 @@ async fn a_waiting_fetch_is_woken_by_the_append() {
     let served = Served::start(dir.path()).await;
     let (mut reader, mut writer) = (served.raw().await, served.raw().await);
     create(&mut writer, "t", &[]).await;
+    create(&mut writer, "behind", &[]).await;
     reader.send(12, &fetch("t", 0, 30_000, 1)).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Requests of a connection are taken in order: once the one behind has its effect, the fetch waits.
+    reader.send(9, &produce("behind", 0, batch(1, None))).await;
+    let taken = async {
+        while list(&mut writer, "behind", -1).await != 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.expect("both requests are taken");
     let began = std::time::Instant::now();
     append(&mut writer, "t", batch(2, None)).await;
-    let response: FetchResponse = reader.receive(12).await;
+    let answer = reader.frame().await.expect("an answer");
+    let (_, response): (_, FetchResponse) = kafka_wire::frame::read_response(&answer, 12).unwrap();
     assert!(began.elapsed() < Duration::from_secs(5));
     let partition = &response.responses[0].partitions[0];
     assert_eq!((partition.error_code, partition.high_watermark), (0, 2));

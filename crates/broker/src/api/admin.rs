@@ -346,7 +346,10 @@ fn check_feature(c: &Connection, update: &FeatureUpdateKey, version: i16) -> Res
     };
     let Some(Feature { least, most, level: now, .. }) = FEATURES.iter().find(|known| known.name == name)
     else {
-        return invalid(format!("Local controller {id} does not support this feature."));
+        return invalid(match level {
+            0 if update.upgrade_type != UPGRADE => format!("Feature {name} not found."),
+            _ => format!("Local controller {id} does not support this feature."),
+        });
     };
     if level == *now {
         return Ok(());
@@ -369,5 +372,8 @@ fn check_feature(c: &Connection, update: &FeatureUpdateKey, version: i16) -> Res
         true => "Unsafe metadata downgrade is not supported in this version.",
         false => "Refusing to perform the requested downgrade because it might delete metadata information.",
     };
-    refuse(ErrorCode::InvalidUpdateVersion, format!("Invalid {name} {level}. {text}"))
+    refuse(
+        ErrorCode::InvalidUpdateVersion,
+        format!("Unsupported {name} downgrade from {now} to {level}. {text}"),
+    )
 }

@@ -119,6 +119,7 @@ pub(super) fn shown(topic: &Topic) -> Values {
     let mut own = topic.record.configs.clone();
     if &*topic.name == names::OFFSETS {
         own.insert("cleanup.policy".into(), "compact".into());
+        own.insert("compression.type".into(), "producer".into());
         own.insert("segment.bytes".into(), topic.settings.segment_bytes.to_string());
     }
     own

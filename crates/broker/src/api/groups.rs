@@ -48,7 +48,9 @@ pub(crate) fn find(c: &Connection, head: RequestHead, request: m::FindCoordinato
     later(head, async move {
         let found = match request.key_type {
             GROUP => offsets_topic(&c.broker).await.map(drop),
-            TRANSACTION => Err(ErrorCode::CoordinatorNotAvailable),
+            // Transactions are not served. Clients take this as final, where they would ask again and again for a
+            // coordinator that is not available.
+            TRANSACTION => Err(ErrorCode::TransactionalIdAuthorizationFailed),
             _ => Err(ErrorCode::InvalidRequest),
         };
         let (host, port) = c.endpoint();
@@ -157,6 +159,8 @@ pub(crate) fn commit(c: &Connection, head: RequestHead, mut request: m::OffsetCo
             };
             if let Some(found) = &found {
                 topic.name = found.name.to_string();
+                // What is written tells the topic from a later one of the same name, however the client named it.
+                topic.topic_id = found.record.id;
             }
             let is_there = |index| found.as_ref().is_some_and(|found| found.place(index).is_some());
             let code = if found.is_some() { ErrorCode::UnknownTopicOrPartition } else { missing(version) };

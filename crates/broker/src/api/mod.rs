@@ -28,7 +28,7 @@ use store_api::Store;
 use crate::Options;
 use crate::catalog::{Catalog, Topic};
 use crate::config::Server;
-use crate::door::{Answer, Close, Peer, Reply, Seats};
+use crate::door::{Answer, Close, Pace, Peer, Reply, Seats};
 use crate::groups::Groups;
 use crate::listeners::Listener;
 use crate::memory::Memory;
@@ -51,6 +51,8 @@ pub(crate) struct Broker {
     pub broker_id: i32,
     /// Connections open now.
     pub connections: Arc<Seats>,
+    /// How fast new ones may come.
+    pub pace: Pace,
     /// Bounds the bytes that requests and answers hold.
     pub memory: Memory,
     pub listeners: Vec<Listener>,
@@ -91,6 +93,7 @@ impl Broker {
             cluster_id,
             broker_id: options.broker_id,
             connections: Arc::default(),
+            pace: Pace::default(),
             metrics: Metrics::new(),
             tasks,
             listeners,

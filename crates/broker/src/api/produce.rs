@@ -256,7 +256,11 @@ fn only_batch(records: Bytes, version: i16) -> Result<Bytes, Refused> {
         Err(RecordError::Truncated) => {}
         Ok(_) | Err(_) => return Err(ErrorCode::InvalidRecord.into()),
     }
-    let codec = batch.compression().map_err(|error| Refused::from(error.code()))?;
+    let codec = batch.compression().map_err(|error| match version < ZSTD_FROM {
+        // There Kafka asks first whether it is zstd, and fails on what it does not know.
+        true => Refused::from(ErrorCode::UnknownServerError),
+        false => Refused::from(error.code()),
+    })?;
     if codec == Compression::Zstd && version < ZSTD_FROM {
         return Err(ErrorCode::UnsupportedCompressionType.into());
     }

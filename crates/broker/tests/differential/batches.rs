@@ -27,6 +27,20 @@ fn filled(mut builder: Builder, random: &mut Random, now_ms: i64) -> Bytes {
     builder.build().expect("a batch")
 }
 
+/// A sound batch with any codec but none.
+fn compressed(random: &mut Random, now_ms: i64) -> Bytes {
+    filled(Builder::new().compression(CODECS[1 + random.below(4) as usize]), random, now_ms)
+}
+
+/// A changed batch with its checksum right.
+fn resealed(batch: Bytes, change: impl Fn(&mut Vec<u8>)) -> Bytes {
+    let mut bytes = batch.to_vec();
+    change(&mut bytes);
+    let crc = crc32c(&bytes[ATTRIBUTES_AT..]);
+    bytes[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
 /// A batch of an idempotent producer: ids and sequences from small ranges, so that repeats and gaps come up.
 pub fn idempotent(random: &mut Random, now_ms: i64) -> Bytes {
     let producer = Producer {
@@ -110,6 +124,22 @@ pub fn wrong(kind: usize, random: &mut Random, now_ms: i64) -> (&'static str, By
             "header maximum timestamp wrong",
             sealed(&|b| b[35..43].copy_from_slice(&(now_ms - 5).to_be_bytes())),
         ),
+        26 => (
+            "a record is missing in what is compressed",
+            resealed(compressed(random, now_ms), |b| {
+                let more = |b: &mut Vec<u8>, at: usize| b[at] += 1;
+                more(b, 26);
+                more(b, 60);
+            }),
+        ),
+        27 => (
+            "a compressed body that is cut",
+            resealed(compressed(random, now_ms), |b| {
+                b.truncate(b.len() - 2);
+                let length = (b.len() - 12) as i32;
+                b[8..12].copy_from_slice(&length.to_be_bytes());
+            }),
+        ),
         _ => ("large", {
             let mut builder = Builder::new();
             builder.append(now_ms, Some(b"k"), Some(&[b'x'; 1_100_000]));
@@ -118,4 +148,4 @@ pub fn wrong(kind: usize, random: &mut Random, now_ms: i64) -> (&'static str, By
     }
 }
 
-pub const WRONGS: usize = 26;
+pub const WRONGS: usize = 29;

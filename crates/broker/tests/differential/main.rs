@@ -28,11 +28,18 @@ const PATIENCE: usize = 60;
 const EXAMPLES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(25);
 /// Settings that both brokers get, where Kafka's default needs more brokers or time.
-const PROPERTIES: [(&str, &str); 3] = [
+const PROPERTIES: [(&str, &str); 8] = [
     ("auto.create.topics.enable", "false"),
     ("log.retention.check.interval.ms", "86400000"),
     ("offsets.topic.num.partitions", "1"),
+    ("offsets.topic.replication.factor", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
 ];
+/// `RealKafka` sets the others itself.
+const SET_BY_TEST: usize = 3;
 
 struct Pair {
     ours: Side,
@@ -107,7 +114,7 @@ fn at(planned: &Planned, difference: &tree::Difference) -> String {
 async fn the_same_requests_get_the_same_answers() {
     let Some(class_path) = class_path() else { return };
     let root = tempfile::tempdir().expect("a directory");
-    let kafka = RealKafka::start(root.path(), &class_path, &PROPERTIES);
+    let kafka = RealKafka::start(root.path(), &class_path, &PROPERTIES[..SET_BY_TEST]);
     let mut options = common::options(&root.path().join("ketch"));
     options.properties.extend(PROPERTIES.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let served = Served::with(options, testkit::MemStore::shared()).await;

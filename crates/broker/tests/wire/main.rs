@@ -11,6 +11,7 @@ mod fetching;
 mod groups;
 mod network;
 mod producing;
+mod strangers;
 mod telemetry;
 mod topics;
 
@@ -27,6 +28,7 @@ const SOURCES: &[&str] = &[
     include_str!("groups.rs"),
     include_str!("network.rs"),
     include_str!("producing.rs"),
+    include_str!("strangers.rs"),
     include_str!("telemetry.rs"),
     include_str!("topics.rs"),
 ];

@@ -20,6 +20,15 @@ async fn with(dir: &std::path::Path, properties: &[(&str, &str)]) -> Served {
     Served::with(options, testkit::MemStore::shared()).await
 }
 
+/// Waits until something is so; longer than anything here takes on a busy machine.
+async fn until(mut so: impl FnMut() -> bool, what: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 async fn lives(raw: &mut Raw) -> bool {
     raw.send(9, &MetadataRequest { topics: None, ..Default::default() }).await;
     raw.frame().await.is_some()
@@ -79,6 +88,31 @@ async fn connections_are_limited_in_all_and_by_address() {
     served.stop().await;
 }
 
+/// `max.connection.creation.rate` is read at each connection: it takes effect while the broker runs.
+#[tokio::test]
+async fn new_connections_are_paced() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = with(dir.path(), &[("max.connection.creation.rate", "20")]).await;
+    let connect_all = async || {
+        let began = Instant::now();
+        for _ in 0..30 {
+            assert!(lives(&mut served.raw().await).await);
+        }
+        began.elapsed()
+    };
+    // Twenty at once, then one each twentieth of a second.
+    let took = connect_all().await;
+    assert!(took >= Duration::from_millis(400), "30 connections in {took:?}");
+    let put =
+        store_api::Op::put("/ketch/kafka/configs/brokers/1", r#"{"max.connection.creation.rate":"100000"}"#);
+    served.store.txn(store_api::Txn { success: vec![put], ..Default::default() }).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while connect_all().await >= Duration::from_millis(400) {
+        assert!(Instant::now() < deadline, "the new rate never takes effect");
+    }
+    served.stop().await;
+}
+
 #[tokio::test]
 async fn idle_and_half_open_connections_are_closed() {
     let dir = tempfile::tempdir().unwrap();
@@ -119,7 +153,14 @@ async fn clients_that_do_not_read_hold_no_more_than_the_bound() {
         }
         deaf.push(client);
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let free = || {
+        let text = served.handle.metrics();
+        let free = text
+            .lines()
+            .find_map(|line| line.strip_prefix("kafka_network_socketserver_memorypoolavailable "));
+        free.unwrap().parse::<i64>().unwrap()
+    };
+    until(|| free() < 2_000_000, "the deaf clients hold what there is").await;
     // Requests that need no room are answered; fetches get theirs as soon as somebody reads or goes.
     assert!(lives(&mut raw).await);
     drop(deaf);

@@ -95,6 +95,8 @@ impl Compression {
             Self::None => Ok(Box::new(body)),
             Self::Gzip => Ok(Box::new(flate2::read::MultiGzDecoder::new(body))),
             Self::Snappy => Ok(Box::new(SnappyBlocks::open(body, limit)?)),
+            // The decoder takes a frame without its end for a whole one; the Java consumer fails on it, for ever.
+            Self::Lz4 if !lz4_ends(body).unwrap_or_default() => Err(RecordError::Decompress("lz4")),
             Self::Lz4 => Ok(Box::new(lz4_flex::frame::FrameDecoder::new(body))),
             // The decoder's own bound on the window (2^27) is what level 22 needs; its pages are touched only by data.
             Self::Zstd => match zstd::stream::read::Decoder::with_buffer(body) {
@@ -119,6 +121,24 @@ fn lz4(body: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
     encoder.write_all(body)?;
     encoder.finish().map_err(io::Error::other)
+}
+
+/// Whether a frame of LZ4 has its end mark and what follows it; None where its bytes end before.
+fn lz4_ends(frame: &[u8]) -> Option<bool> {
+    const HEADER_BYTES: usize = 7;
+    let flags = *frame.get(4)?;
+    let when = |flag: u8, bytes: usize| if flags & flag == 0 { 0 } else { bytes };
+    let (block_checksum, content_checksum) = (when(0x10, 4), when(0x04, 4));
+    let mut at = HEADER_BYTES + when(0x08, 8) + when(0x01, 4);
+    loop {
+        let size = u32::from_le_bytes(*frame.get(at..)?.first_chunk()?);
+        at += 4;
+        if size == 0 {
+            return Some(frame.len() >= at + content_checksum);
+        }
+        // The highest bit tells a block that is not compressed.
+        at = at.checked_add((size & 0x7fff_ffff) as usize + block_checksum)?;
+    }
 }
 
 fn snappy(body: &[u8]) -> Option<Vec<u8>> {

@@ -89,6 +89,9 @@ pub enum RecordError {
     /// A record that does not parse.
     #[error("record {0} is malformed")]
     Malformed(i32),
+    /// A record whose length is a number that does not end: Kafka fails on it rather than calling the record invalid.
+    #[error("the length of record {0} does not end")]
+    Endless(i32),
     /// Counts, deltas, attributes that contradict each other or are not for clients.
     #[error("{0}")]
     Invalid(&'static str),
@@ -103,7 +106,7 @@ impl RecordError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Checksum { .. } => ErrorCode::CorruptMessage,
-            Self::Decompress(_) => ErrorCode::UnknownServerError,
+            Self::Decompress(_) | Self::Endless(_) => ErrorCode::UnknownServerError,
             Self::TooLarge(_) => ErrorCode::MessageTooLarge,
             Self::Codec(_) => ErrorCode::UnsupportedCompressionType,
             Self::Faults(faults) if faults.iter().any(|(_, fault)| fault.is_time()) => {

@@ -122,6 +122,11 @@ impl Source<'_> {
     fn next(&mut self, index: i32) -> Result<&[u8], RecordError> {
         match self {
             Self::Slice(rest) => {
+                if rest.len() >= VARINT_BYTES_MAX
+                    && rest[..VARINT_BYTES_MAX].iter().all(|byte| byte & 0x80 != 0)
+                {
+                    return Err(RecordError::Endless(index));
+                }
                 let length = varint(rest).and_then(|l| usize::try_from(l).ok());
                 let length = length.ok_or(RecordError::Malformed(index))?;
                 let (record, after) = rest.split_at_checked(length).ok_or(RecordError::Malformed(index))?;
@@ -162,7 +167,7 @@ fn stream_varint(stream: &mut dyn Read, codec: Compression, index: i32) -> Resul
             return length.ok_or(RecordError::Malformed(index));
         }
     }
-    Err(RecordError::Malformed(index))
+    Err(RecordError::Endless(index))
 }
 
 fn parse<'r>(rest: &mut &'r [u8], batch: Batch<'_>) -> Option<Record<'r>> {
