@@ -44,7 +44,7 @@ pub fn normalise(key: ApiKey, ours: &mut Value, theirs: &mut Value) {
         }
     }
     if key == ApiKey::DescribeConfigs {
-        [&mut *ours, &mut *theirs].map(configs);
+        [&mut *ours, &mut *theirs].into_iter().for_each(configs);
     }
     if key == ApiKey::ApiVersions {
         without_telemetry(ours);
