@@ -4,6 +4,7 @@
 //! load produce bootstrap=HOST:PORT topic=T records=N size=BYTES producers=N linger=MS acks=all|1 keyed=0|1 idempotent=0|1
 //! load consume bootstrap=HOST:PORT topic=T records=N
 //! load latency bootstrap=HOST:PORT topic=T records=N size=BYTES rate=RECORDS_PER_SECOND acks=all keyed=0|1
+//! load create  bootstrap=HOST:PORT topic=T partitions=N config.NAME=VALUE...
 //! ```
 //! `produce` measures from the call of send to the delivery report, `latency` from the time a record was due to be sent
 //! until a consumer has it: a broker that stalls does not slow the clock that times it.
@@ -12,6 +13,8 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -61,14 +64,32 @@ impl ProducerContext for Deliveries {
 
 fn main() {
     let mut words = std::env::args().skip(1);
-    let mode = words.next().expect("produce, consume or latency");
+    let mode = words.next().expect("produce, consume, latency or create");
     let args = Args(words.filter_map(|w| w.split_once('=').map(|(k, v)| (k.into(), v.into()))).collect());
     match mode.as_str() {
         "produce" => produce(&args),
         "consume" => consume(&args),
         "latency" => latency(&args),
+        "create" => create(&args),
         other => panic!("no load is called {other}"),
     }
+}
+
+/// Makes a topic.
+fn create(args: &Args) {
+    let admin: AdminClient<DefaultClientContext> = args.client().create().expect("an admin client");
+    let topic = args.text("topic", "load");
+    let partitions = args.number("partitions", 1) as i32;
+    let mut wanted = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
+    for (name, value) in &args.0 {
+        if let Some(name) = name.strip_prefix("config.") {
+            wanted = wanted.set(name, value);
+        }
+    }
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+    let made = futures::executor::block_on(admin.create_topics([&wanted], &options)).expect("an answer");
+    made.into_iter().for_each(|topic| drop(topic.expect("the topic is made")));
+    println!("{{}}");
 }
 
 fn producer(args: &Args) -> ThreadedProducer<Deliveries> {

@@ -398,6 +398,9 @@ impl Out {
         self.arrived.push(arrived);
         self.held.extend(answer.held);
         if !answer.slices.is_empty() {
+            if self.write.is_plain() && answer.slices.have_descriptors() {
+                return self.send_files(answer.chunks, &answer.slices).await;
+            }
             write_chunks(&mut self.write, std::mem::take(&mut self.chunks), self.idle).await?;
             write_pieces(&mut self.write, Pieces::new(answer.chunks, answer.slices), self.idle).await?;
             return self.send().await;
@@ -408,6 +411,24 @@ impl Out {
             self.send().await?;
         }
         Ok(())
+    }
+
+    /// Has the kernel send records from their files, between the other chunks. An answer that was begun and cannot be
+    /// finished ends the connection.
+    async fn send_files(&mut self, chunks: Vec<Bytes>, slices: &Slices) -> Result<(), Close> {
+        for chunk in chunks {
+            let Some(slice) = slices.of(&chunk) else {
+                self.chunks.push(chunk);
+                continue;
+            };
+            write_chunks(&mut self.write, std::mem::take(&mut self.chunks), self.idle).await?;
+            let mut done = 0;
+            while done < slice.len() {
+                let sent = tokio::time::timeout(self.idle, self.write.send(slice, done)).await;
+                done += sent.map_err(|_| Close::Idle)??;
+            }
+        }
+        self.send().await
     }
 
     /// Writes what was added.
@@ -422,7 +443,7 @@ impl Out {
     }
 }
 
-/// Writes records straight from their files. An answer that was begun and cannot be finished ends the connection.
+/// Writes records from their files through a buffer. An answer that was begun and cannot be finished ends the connection.
 async fn write_pieces(write: &mut WriteSide, mut pieces: Pieces, idle: Duration) -> Result<(), Close> {
     loop {
         let mut piece = pieces.next()?;

@@ -1,10 +1,12 @@
 //! Records that go from a segment's file to a client without ever being held: an answer is laid out with stand-ins of
-//! their lengths, and written through one buffer that is as large as the processor's cache likes.
+//! their lengths; the kernel sends the slices, or under TLS they go through one buffer that is as large as the
+//! processor's cache likes.
 //!
 //! ```text
 //! read ─▶ Slice n, stand-in n ─▶ PartitionData ─▶ frame: [header][stand-in 0][header][stand-in 1]...
-//! writer:  header ──copy──┐
-//!          Slice n ─pread─┴▶ [ buffer ] ──write──▶ socket
+//! plain:  header ──write──▶ socket, Slice n ─sendfile─▶ socket
+//! TLS:    header ──copy───┐
+//!         Slice n ─pread──┴▶ [ buffer ] ──write──▶ socket
 //! ```
 //! A stand-in is a part of one block of zeros that nobody touches (and so has no memory): where it begins tells its number.
 
@@ -57,8 +59,13 @@ impl Slices {
         stand_in
     }
 
+    /// Whether the kernel can send all of them.
+    pub(crate) fn have_descriptors(&self) -> bool {
+        self.0.iter().all(Slice::has_descriptor)
+    }
+
     /// What `chunk` stands for, if it does.
-    fn of(&self, chunk: &Bytes) -> Option<&Slice> {
+    pub(crate) fn of(&self, chunk: &Bytes) -> Option<&Slice> {
         let number = (chunk.as_ptr() as usize).checked_sub(ZEROS.as_ptr() as usize)?;
         self.0.get(number).filter(|slice| number < SLICES_MAX && slice.len() == chunk.len())
     }

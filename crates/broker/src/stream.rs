@@ -4,13 +4,15 @@
 //! rustls' own buffer first, and a small one of ours.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use commitlog::Slice;
 use rustls::ServerConfig;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::TlsAcceptor;
@@ -84,6 +86,24 @@ impl WriteSide {
         match self {
             Self::Plain(write) => write.write_vectored(slices).await,
             Self::Tls(write) => write.write_vectored(slices).await,
+        }
+    }
+
+    /// Whether [`WriteSide::send`] can.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
+    /// Sends some of a slice from `at` on straight from its file; how many bytes. Plain connections only.
+    pub(crate) async fn send(&mut self, slice: &Slice, at: usize) -> io::Result<usize> {
+        let Self::Plain(write) = self else { return Err(io::ErrorKind::Unsupported.into()) };
+        loop {
+            write.writable().await?;
+            let socket: &TcpStream = write.as_ref();
+            match socket.try_io(Interest::WRITABLE, || slice.send(socket.as_fd(), at)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
         }
     }
 

@@ -25,8 +25,13 @@ pub fn run(args: &[String]) -> Result<()> {
 /// Builds the release binary and says where it is.
 fn release() -> Result<PathBuf> {
     run_command(cargo().args(["build", "--release", "-p", "ketch"]))?;
+    Ok(release_dir().join("ketch"))
+}
+
+/// Where release builds go.
+fn release_dir() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(target.join("release/ketch"))
+    target.join("release")
 }
 
 fn scratch(name: &str) -> Result<PathBuf> {

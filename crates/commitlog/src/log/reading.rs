@@ -5,6 +5,9 @@ use super::*;
 /// Bytes read beyond what was asked, so that the walk from an index entry to the wanted frame needs no second read.
 const READ_SLACK_BYTES: u64 = 2 * crate::index::INDEX_INTERVAL_BYTES;
 
+/// What the kernel is asked to send at a time: a file that is not in memory holds its caller no longer than that.
+const SEND_BYTES_MAX: usize = 1024 * 1024;
+
 /// Where a walk to an offset starts.
 struct Place {
     path: PathBuf,
@@ -45,6 +48,30 @@ impl Slice {
     #[must_use]
     pub fn next(&self) -> Offset {
         self.next
+    }
+
+    /// Whether [`Slice::send`] can.
+    #[must_use]
+    pub fn has_descriptor(&self) -> bool {
+        self.file.fd().is_some()
+    }
+
+    /// Has the kernel send bytes from `at` on to a socket, uncopied; how many it took.
+    ///
+    /// # Errors
+    /// The disk's and the socket's; `WouldBlock` where it takes none now, `UnexpectedEof` where the file was cut meanwhile.
+    pub fn send(&self, to: std::os::fd::BorrowedFd<'_>, at: usize) -> io::Result<usize> {
+        use std::os::fd::AsRawFd as _;
+        let file = self.file.fd().ok_or(io::ErrorKind::Unsupported)?;
+        let mut from = (self.position + at as u64).cast_signed();
+        let count = (self.len - at).min(SEND_BYTES_MAX);
+        // SAFETY: both descriptors are open for the call, and `from` is a valid offset that outlives it.
+        let sent = unsafe { libc::sendfile(to.as_raw_fd(), file.as_raw_fd(), &raw mut from, count) };
+        match usize::try_from(sent) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(sent) => Ok(sent),
+            Err(_) => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Reads the bytes from `at` on that fill `out`.
@@ -115,9 +142,14 @@ impl<F: Framing> Log<F> {
         while let Some(at) = place {
             if reach > 0
                 && at.end - at.position > in_memory_max as u64
-                && let Some(slice) = slice_at::<F>(&at, wanted)?.filter(|slice| slice.len > in_memory_max)
+                && let Some(slice) = slice_at::<F>(&at, wanted)?
             {
-                return Ok(Found::Slice(slice));
+                if slice.len > in_memory_max {
+                    return Ok(Found::Slice(slice));
+                }
+                // Little is below `upto`, however much follows.
+                let bytes = read_bytes(&at, slice.position, slice.len)?;
+                return Ok(Found::Frames(Chunk { bytes, next: Some(slice.next) }));
             }
             if let Some(chunk) = read_at::<F>(&at, wanted)? {
                 return Ok(Found::Frames(chunk));

@@ -1,4 +1,4 @@
-//! `cargo xtask bench broker [--quick] [PART...]`: Ketch beside Apache Kafka 4.3 in one run.
+//! `cargo xtask bench broker [--quick] [--alone] [PART...]`: Ketch beside Apache Kafka 4.3 in one run.
 //!
 //! ```text
 //! loads, durable   throughput and latency, page cache and fsync before the answer on both sides
@@ -9,7 +9,7 @@
 //! ```
 //! One broker at a time on core 0, the client on core 1, fresh directories, the same client for all (librdkafka in
 //! `crates/broker/examples/load.rs`, or a bare socket in `raw.rs`). Medians of [`RUNS`] runs. On a machine that does
-//! something else the ratio alone counts.
+//! something else the ratio alone counts. `--alone` measures Ketch's broker without the rest of `ketch up`.
 
 mod loads;
 mod reads;
@@ -23,7 +23,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{cpu_ticks, release, scratch};
+use super::{cpu_ticks, release, release_dir, scratch};
 use crate::run::{cargo, output, run as run_command};
 use crate::tools;
 use running::{Running, Scratch, Setup, System};
@@ -47,7 +47,8 @@ const PARTS: &[Part] = &[
 
 /// What is measured and with what.
 struct Bench {
-    ketch: PathBuf,
+    /// Absent where the broker is measured alone.
+    ketch: Option<PathBuf>,
     load: PathBuf,
     raw: PathBuf,
     /// The broker alone, for configurations that `ketch up` does not take.
@@ -58,16 +59,18 @@ struct Bench {
 
 /// Runs the parts that are named, or all, and prints their tables in Markdown.
 pub fn run(args: &[String]) -> Result<()> {
-    let quick = args.iter().any(|arg| arg == "--quick");
-    let named: Vec<_> = args.iter().filter(|arg| *arg != "--quick").collect();
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    let (quick, alone) = (has("--quick"), has("--alone"));
+    let named: Vec<_> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
     if let Some(unknown) = named.iter().find(|name| !PARTS.iter().any(|(part, _)| *part == name.as_str())) {
         let all: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
         bail!("no part is called {unknown}; there are: {}", all.join(", "));
     }
-    let ketch = release()?;
+    let ketch = if alone { None } else { Some(release()?) };
     let examples = ["load", "raw", "serve"].map(|name| ["--example", name]);
     run_command(cargo().args(["build", "--release", "-p", "broker"]).args(examples.concat()))?;
-    let example = |name: &str| ketch.with_file_name("examples").join(name);
+    let examples = release_dir().join("examples");
+    let example = |name: &str| examples.join(name);
     let bench = Bench {
         load: example("load"),
         raw: example("raw"),
@@ -93,13 +96,14 @@ impl Bench {
 
     /// Makes a topic.
     fn topic(&self, running: &Running, name: &str, partitions: u32, configs: &[&str]) -> Result<()> {
-        let mut command = Command::new(&self.ketch);
-        command.args(["topic", "create", name, "--partitions", &partitions.to_string()]);
-        for config in configs {
-            command.args(["--config", config]);
-        }
-        output(command.args(["--bootstrap-server", &running.addr.to_string()]))?;
-        Ok(())
+        let mut args = vec![
+            "create".to_owned(),
+            format!("bootstrap={}", running.addr),
+            format!("topic={name}"),
+            format!("partitions={partitions}"),
+        ];
+        args.extend(configs.iter().map(|config| format!("config.{config}")));
+        self.client(&self.load, &args).map(drop)
     }
 
     /// Fills a topic with records of 1 KB.

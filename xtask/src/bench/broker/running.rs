@@ -155,8 +155,9 @@ fn answers(addr: SocketAddr) -> bool {
 
 fn ketch(command: &mut Command, bench: &Bench, dir: &Path, addr: SocketAddr, setup: &Setup) -> Result<()> {
     let durability = if setup.durable { "fsync" } else { "page-cache" };
-    if setup.properties.is_empty() && setup.tls.is_none() {
-        command.arg(&bench.ketch).args(["up", "--no-node", "--api-port", "0", "--console-port", "0"]);
+    let usual = setup.properties.is_empty() && setup.tls.is_none();
+    if let Some(ketch) = bench.ketch.as_ref().filter(|_| usual) {
+        command.arg(ketch).args(["up", "--no-node", "--api-port", "0", "--console-port", "0"]);
         command.args(["--etcd-port", "0", "--kafka-port", &addr.port().to_string()]);
         command.args(["--kafka-durability", durability]).arg("--data-dir").arg(dir.join("data"));
         return Ok(());
