@@ -190,10 +190,12 @@ fn kafka(
 ) -> Result<()> {
     let (controller, properties) = (free_address()?, dir.join("server.properties"));
     let tls = setup.tls.as_ref().map_or_else(String::new, |(tls, ..)| format!(",SSL://{tls}"));
+    let map = "PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT";
     let mut text = format!(
         "process.roles=broker,controller\nnode.id=1\n\
          listeners=PLAINTEXT://{addr},CONTROLLER://{controller}{tls}\n\
-         controller.quorum.bootstrap.servers={controller}\ncontroller.listener.names=CONTROLLER\nlog.dirs={}\n\
+         controller.quorum.bootstrap.servers={controller}\ncontroller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map={map}\nlog.dirs={}\n\
          offsets.topic.replication.factor=1\n",
         dir.join("data").display()
     );
