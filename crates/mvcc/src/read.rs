@@ -128,6 +128,63 @@ pub fn records(
     Ok(count)
 }
 
+/// Calls `each` with at most `max` keys of a range as they are now, in order; the key to go on from when there are more.
+///
+/// # Errors
+/// When the state fails, or `each` says so.
+pub fn first_records(
+    state: &impl Reader,
+    range: &KeyRange,
+    max: usize,
+    each: EachRecord<'_>,
+) -> Result<Option<Bytes>, StateError> {
+    let (mut count, mut next) = (0, None);
+    let (from, to) = layout::current_bounds(range);
+    try_scan(state, (&from, &to), false, |raw, record| {
+        if count == max {
+            next = Some(Bytes::copy_from_slice(&raw[1..]));
+            return Ok(ControlFlow::Break(()));
+        }
+        count += 1;
+        each(&raw[1..], layout::Record::parse(record)?)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(next)
+}
+
+/// Cuts all keys from `start` on, up to `end` (empty: all), into up to `parts` ranges that follow each other. Their sizes
+/// are guesses: keys are taken to be spread evenly between the first and the last.
+///
+/// # Errors
+/// When the state fails.
+pub fn cut(state: &impl Reader, start: &Bytes, end: &Bytes, parts: u64) -> Result<Vec<KeyRange>, StateError> {
+    let mut last = Bytes::new();
+    let (from, to) = layout::current_bounds(&KeyRange::Span { start: start.clone(), end: end.clone() });
+    try_scan(state, (&from, &to), true, |raw, _| {
+        last = Bytes::copy_from_slice(&raw[1..]);
+        Ok(ControlFlow::Break(()))
+    })?;
+    let same = start.iter().zip(&last).take_while(|(a, b)| a == b).count();
+    // What follows what they share, as numbers.
+    let number = |key: &[u8]| {
+        let mut bytes = [0; 8];
+        let rest = &key[same..key.len().min(same + bytes.len())];
+        bytes[..rest.len()].copy_from_slice(rest);
+        u64::from_be_bytes(bytes)
+    };
+    let (low, high) = (number(start), number(&last));
+    let mut cuts = vec![start.clone()];
+    for part in 1..parts {
+        let step = high.saturating_sub(low) / parts * part;
+        let at = Bytes::from([&start[..same], &(low + step).to_be_bytes()].concat());
+        if step > 0 && cuts.last().is_some_and(|before| *before < at) && (end.is_empty() || at < *end) {
+            cuts.push(at);
+        }
+    }
+    let ends = cuts.iter().skip(1).cloned().chain([end.clone()]);
+    Ok(cuts.iter().cloned().zip(ends).map(|(start, end)| KeyRange::Span { start, end }).collect())
+}
+
 /// Serves a request as if it asked for the store's own order and no bounds.
 fn scan_range(state: &impl Reader, request: &RangeRequest, now: Revision) -> Result<RangeResponse, Failure> {
     let at = request.revision.filter(|r| r.get() > 0);
@@ -431,4 +488,65 @@ pub fn lease_keys(state: &impl Reader, id: LeaseId) -> Result<Vec<Bytes>, StateE
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MemState, State as _};
+
+    fn state(keys: &[&[u8]]) -> MemState {
+        let mut state = MemState::default();
+        for key in keys {
+            state.put(&layout::current(key), &[&[0; 32]]).unwrap();
+        }
+        state
+    }
+
+    #[test]
+    fn the_parts_of_a_range_hold_each_key_once_and_in_order() {
+        let sets: [&[&[u8]]; 6] = [
+            &[b"a"],
+            &[b"a", b"a\0", b"a\0\0", b"a\xff"],
+            &[b"same/1", b"same/2", b"same/3", b"same/90", b"same/91"],
+            &[b"", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff"],
+            &[b"k", b"k12345678abc", b"k12345678abd", b"z"],
+            &[b"0000000000000001", b"0000000000000002", b"0000000000000003"],
+        ];
+        for keys in sets {
+            let state = state(keys);
+            for (parts, end) in
+                (1..5).flat_map(|parts| [(parts, &b""[..]), (parts, b"same/91"), (parts, b"k2")])
+            {
+                let start = Bytes::from_static(keys[0]);
+                let cuts = cut(&state, &start, &Bytes::from_static(end), parts).unwrap();
+                assert!((1..=parts as usize).contains(&cuts.len()));
+                let mut seen = Vec::new();
+                for part in &cuts {
+                    let next = first_records(&state, part, usize::MAX, &mut |key, _| {
+                        seen.push(key.to_vec());
+                        Ok(())
+                    });
+                    assert_eq!(next.unwrap(), None);
+                }
+                let expect: Vec<_> =
+                    keys.iter().filter(|key| end.is_empty() || **key < end).map(|key| key.to_vec()).collect();
+                assert_eq!(seen, expect, "{cuts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_keys_come_with_where_to_go_on() {
+        let state = state(&[b"a", b"b", b"c"]);
+        let mut seen = Vec::new();
+        let next = first_records(&state, &KeyRange::prefix(""), 2, &mut |key, _| {
+            seen.push(key.to_vec());
+            Ok(())
+        });
+        assert_eq!(
+            (next.unwrap(), seen),
+            (Some(Bytes::from_static(b"c")), vec![b"a".to_vec(), b"b".to_vec()])
+        );
+    }
 }

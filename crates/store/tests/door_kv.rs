@@ -329,3 +329,25 @@ async fn transactions_are_checked_before_they_run() {
     assert_eq!(range(&mut kv, get("a")).await, "r1 count 0 more false []");
     served.stop().await;
 }
+
+#[tokio::test]
+async fn a_long_range_comes_whole_and_in_order() {
+    let served = Served::start().await;
+    let mut kv = served.kv().await;
+    // More than one thread reads alone, and spread unevenly.
+    let keys: Vec<String> =
+        (0..6000_u32).map(|n| format!("k{:06}", if n < 5000 { n } else { n * 100 })).collect();
+    for some in keys.chunks(128) {
+        let puts = some.iter().map(|key| step(Op::RequestPut(put(key, &format!("value of {key}")))));
+        kv.txn(txn(puts.collect())).await.unwrap();
+    }
+    let asked = pb::RangeRequest { range_end: vec![0].into(), ..get("\0") };
+    let answer = kv.range(asked.clone()).await.unwrap().into_inner();
+    assert_eq!((answer.count, answer.more), (6000, false));
+    let seen: Vec<_> = answer.kvs.iter().map(|kv| (text(&kv.key), text(&kv.value))).collect();
+    let expect = keys.iter().map(|key| (key.into(), format!("value of {key}").into()));
+    assert!(seen.into_iter().eq(expect));
+    let answer =
+        kv.range(pb::RangeRequest { limit: 4500, keys_only: true, ..asked }).await.unwrap().into_inner();
+    assert_eq!((answer.count, answer.more, answer.kvs.len()), (6000, true, 4500));
+}

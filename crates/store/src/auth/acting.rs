@@ -45,7 +45,7 @@ impl Acting {
         self.handle.propose(Entry::As { caller: self.caller.clone(), entry: Box::new(entry) }).await
     }
 
-    async fn run_txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
+    pub(crate) async fn run_txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
         mvcc::validate(&txn)?;
         if mvcc::is_read_only(&txn) {
             return self.handle.read_txn(self.who().cloned(), txn).await;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use etcd_wire::authpb;
 use etcd_wire::etcdserverpb::{self as pb, auth_server};
-use http::Extensions;
+use http::{Extensions, HeaderMap};
 use mvcc::auth::{AuthOp, Caller, Permission, PermissionKind, ROOT_ROLE, Role};
 use store_api::{AuthError, Error};
 use tonic::metadata::MetadataMap;
@@ -53,22 +53,31 @@ impl Door {
         metadata: &MetadataMap,
         extensions: &Extensions,
     ) -> Result<Acting, Status> {
-        Ok(self.store.acting(self.caller(metadata, extensions).await?))
+        self.acting_for(metadata.as_ref(), extensions.get::<Peer>()).await
     }
 
-    async fn caller(&self, metadata: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
+    /// The store as who sends these headers over the connection of `peer` sees it.
+    pub(super) async fn acting_for(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+    ) -> Result<Acting, Status> {
+        Ok(self.store.acting(self.caller(headers, peer).await?))
+    }
+
+    async fn caller(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Caller, Status> {
         let status = self.store.auth_status();
         if !status.enabled {
             return Ok(Caller::default());
         }
-        let token = TOKEN_NAMES.iter().find_map(|name| metadata.get(*name));
+        let token = TOKEN_NAMES.iter().find_map(|name| headers.get(*name));
         if let Some(token) = token {
             let token = token.to_str().map_err(|_| refused(AuthError::InvalidToken))?;
             let token = token.strip_prefix("Bearer ").unwrap_or(token);
             return self.store.caller_of_token(token).await.map_err(refused);
         }
-        let peer = extensions.get::<Peer>().and_then(|peer| peer.common_name.clone());
-        let peer = peer.filter(|_| !metadata.contains_key(GATEWAY_MARK));
+        let peer = peer.and_then(|peer| peer.common_name.clone());
+        let peer = peer.filter(|_| !headers.contains_key(GATEWAY_MARK));
         Ok(peer.map_or_else(Caller::default, |name| Caller {
             user: name.as_ref().to_owned(),
             auth_revision: status.revision,

@@ -65,6 +65,11 @@ impl Services {
         self
     }
 
+    /// What the services stand on.
+    pub(super) fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
     /// Serves one request of a connection, whatever it is.
     pub(crate) async fn serve(&self, request: Request<Body>) -> Response<Body> {
         if !is_grpc(&request) {
@@ -138,7 +143,7 @@ pub(super) fn plain(status: StatusCode, text: String) -> Response<Body> {
 }
 
 /// Length of a message's head: a flag and the length.
-const HEAD_BYTES: usize = 5;
+pub(in crate::door) const HEAD_BYTES: usize = 5;
 
 /// A request's body that fails, before it is read, at a message larger than the limit.
 struct Limited {

@@ -19,21 +19,21 @@ pub(crate) struct Kv(pub Arc<Door>);
 
 type Outcome<T> = Result<Response<T>, Status>;
 
-fn refused(error: Error) -> Status {
+pub(super) fn refused(error: Error) -> Status {
     error::status(&error)
 }
 
 impl Kv {
     /// Runs one operation as a transaction of its own.
-    async fn write(store: &Acting, op: Op) -> Result<(Revision, OpResponse), Status> {
+    pub(super) async fn write(store: &Acting, op: Op) -> Result<(Revision, OpResponse), Status> {
         let txn = Txn { success: vec![op], ..Txn::default() };
-        let TxnResponse { revision, mut responses, .. } = store.txn(txn).await.map_err(refused)?;
+        let TxnResponse { revision, mut responses, .. } = store.run_txn(txn).await.map_err(refused)?;
         let response = responses.pop().ok_or_else(|| missing("a step's answer"))?;
         Ok((revision, response))
     }
 }
 
-fn missing(what: &str) -> Status {
+pub(super) fn missing(what: &str) -> Status {
     refused(Error::Corrupt(format!("{what} is missing")))
 }
 

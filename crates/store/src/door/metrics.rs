@@ -101,12 +101,23 @@ impl Metrics {
         self.received_bytes.add(bytes as u64);
     }
 
-    /// A call was answered by a method that there is: counts it, its answer and its end.
-    pub(super) fn follow(self: &Arc<Self>, path: &str, response: Response<Body>) -> Response<Body> {
+    /// Bytes of a message went to a client.
+    pub(super) fn sent(&self, bytes: usize) {
+        self.sent_bytes.add(bytes as u64);
+    }
+
+    /// A call of this method began.
+    pub(super) fn begun(&self, path: &str) -> Arc<Calls> {
         let calls = self.calls(path);
         calls.started.add(1);
+        calls
+    }
+
+    /// A call was answered by a method that there is: counts it, its answer and its end.
+    pub(super) fn follow(self: &Arc<Self>, path: &str, response: Response<Body>) -> Response<Body> {
+        let calls = self.begun(path);
         if let Some(code) = response.headers().get(Status::GRPC_STATUS) {
-            count(&calls, Code::from_bytes(code.as_bytes()));
+            calls.ended(Code::from_bytes(code.as_bytes()));
             return response;
         }
         let metrics = self.clone();
@@ -122,9 +133,12 @@ impl Metrics {
     }
 }
 
-fn count(calls: &Calls, code: Code) {
-    if let Some(counter) = usize::try_from(i32::from(code)).ok().and_then(|code| calls.handled.get(code)) {
-        counter.add(1);
+impl Calls {
+    /// A call ended like this.
+    pub(super) fn ended(&self, code: Code) {
+        if let Some(counter) = usize::try_from(i32::from(code)).ok().and_then(|code| self.handled.get(code)) {
+            counter.add(1);
+        }
     }
 }
 
@@ -152,7 +166,7 @@ impl http_body::Body for Followed {
             let code = frame.trailers_ref().and_then(|trailers| trailers.get(Status::GRPC_STATUS));
             if let Some(code) = code {
                 self.ended = true;
-                count(&self.calls, Code::from_bytes(code.as_bytes()));
+                self.calls.ended(Code::from_bytes(code.as_bytes()));
             }
         }
         Poll::Ready(frame)
@@ -170,7 +184,7 @@ impl http_body::Body for Followed {
 impl Drop for Followed {
     fn drop(&mut self) {
         if !self.ended {
-            count(&self.calls, Code::Cancelled);
+            self.calls.ended(Code::Cancelled);
         }
     }
 }

@@ -16,7 +16,7 @@ use etcd_wire::etcdserverpb as pb;
 use etcd_wire::etcdserverpb::kv_server::{Kv as _, KvServer};
 use http::{Request, Response};
 use mvcc::layout::Record;
-use mvcc::read;
+use mvcc::{StateError, read};
 use prost::Message as _;
 use prost::encoding::{encode_varint, encoded_len_varint, message};
 use store_api::{Error, KeyRange, RangeRequest};
@@ -25,6 +25,7 @@ use tonic::body::Body;
 use tonic::codec::{DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, NamedService};
 
+use super::grpc::HEAD_BYTES;
 use super::kv::Kv;
 use super::{Door, convert, error};
 use crate::auth::Acting;
@@ -43,6 +44,14 @@ const VERSION_KEY: u8 = 4 << 3;
 const VALUE_KEY: u8 = 5 << 3 | LENGTH_DELIMITED;
 const LEASE_KEY: u8 = 6 << 3;
 const LENGTH_DELIMITED: u8 = 2;
+/// Room for the answer to a read of one key, of the size most have.
+const ANSWER_BYTES: usize = 1536;
+/// A longer answer is made of pieces of about this length.
+const PIECE_BYTES: usize = 256 * 1024;
+/// Keys that are read before others help.
+const ALONE_KEYS: usize = 4096;
+/// Threads that read one range at most.
+const SCANS_MAX: usize = 4;
 
 /// The KV service with its own Range.
 #[derive(Clone)]
@@ -70,8 +79,9 @@ impl KvService {
             let answer = Kv(self.door.clone()).range(request).await?;
             return Ok(answer.map(|answer| answer.encode_to_vec().into()));
         }
-        let written = write(&self.door, store?, asked).await;
-        written.map(tonic::Response::new).map_err(|refusal| error::status(&refusal))
+        let written = write(&self.door, &store?, asked).await.map_err(|refusal| error::status(&refusal))?;
+        // tonic makes the head itself.
+        Ok(tonic::Response::new(Bytes::from(written.concat()).slice(HEAD_BYTES..)))
     }
 }
 
@@ -96,29 +106,133 @@ impl tower::Service<Request<Body>> for KvService {
     }
 }
 
-async fn write(door: &Arc<Door>, store: Acting, request: RangeRequest) -> Result<Bytes, Error> {
+/// The same for a read that may be long.
+pub(super) async fn write(
+    door: &Arc<Door>,
+    store: &Acting,
+    request: RangeRequest,
+) -> Result<Vec<Bytes>, Error> {
     let view = store.view(&request.range, request.serializable).await?;
     let door = door.clone();
     // A scan may be long, and may wait for the disk: not on a thread that serves connections.
-    let written = tokio::task::spawn_blocking(move || write_from(&door, &view, &request)).await;
+    let written = tokio::task::spawn_blocking(move || write_framed(&door, &view, &request)).await;
     written.unwrap_or_else(|join| Err(Error::Unavailable(format!("the read was not finished: {join}"))))
 }
 
-fn write_from(door: &Door, view: &View, request: &RangeRequest) -> Result<Bytes, Error> {
-    let mut out = BytesMut::new();
-    message::encode(HEADER, &door.header(Some(read::revision(view)?)), &mut out);
-    let mut written = 0;
-    let count = read::records(view, &request.range, request.limit, &mut |key, mut record| {
-        if request.keys_only {
+/// What is written of an answer, in pieces, so that a long one is never copied while it grows.
+struct Pieces {
+    full: Vec<BytesMut>,
+    now: BytesMut,
+}
+
+impl Pieces {
+    fn new() -> Self {
+        Self { full: Vec::new(), now: BytesMut::with_capacity(ANSWER_BYTES) }
+    }
+
+    fn record(&mut self, key: &[u8], mut record: Record<'_>, key_only: bool) {
+        if key_only {
             record.value = &[];
         }
-        put_key_value(&mut out, key, &record);
-        written += 1;
+        put_key_value(&mut self.now, key, &record);
+        if self.now.len() >= PIECE_BYTES {
+            let next = BytesMut::with_capacity(PIECE_BYTES + PIECE_BYTES / 8);
+            self.full.push(std::mem::replace(&mut self.now, next));
+        }
+    }
+
+    fn append(&mut self, more: Self) {
+        self.full.push(std::mem::take(&mut self.now));
+        self.full.extend(more.full);
+        self.now = more.now;
+    }
+
+    /// All of it, with the length in its head.
+    fn framed(mut self) -> Result<Vec<Bytes>, Error> {
+        self.full.push(self.now);
+        let len = self.full.iter().map(BytesMut::len).sum::<usize>() - HEAD_BYTES;
+        let len = u32::try_from(len).map_err(|_| Error::Unavailable("the answer is too large".to_owned()))?;
+        self.full[0][1..HEAD_BYTES].copy_from_slice(&len.to_be_bytes());
+        Ok(self.full.into_iter().map(BytesMut::freeze).collect())
+    }
+}
+
+/// The answer behind its message's head.
+pub(super) fn write_framed(door: &Door, view: &View, request: &RangeRequest) -> Result<Vec<Bytes>, Error> {
+    let mut out = Pieces::new();
+    out.now.put_bytes(0, HEAD_BYTES);
+    message::encode(HEADER, &door.header(Some(read::revision(view)?)), &mut out.now);
+    let (written, count) = match &request.range {
+        KeyRange::Span { start, end } if request.limit == 0 => {
+            let count = write_span(view, (start, end), request.keys_only, &mut out)?;
+            (count, count)
+        }
+        range => {
+            let mut written = 0;
+            let count = read::records(view, range, request.limit, &mut |key, record| {
+                out.record(key, record, request.keys_only);
+                written += 1;
+                Ok(())
+            })?;
+            (written, count)
+        }
+    };
+    put_number(&mut out.now, MORE_KEY, i64::from(written < count));
+    put_number(&mut out.now, COUNT_KEY, i64::try_from(count).unwrap_or(i64::MAX));
+    out.framed()
+}
+
+/// Writes all keys of a span; how many. A long one is read by several threads, each a part: what takes time is reading
+/// the state's pages.
+fn write_span(
+    view: &View,
+    (start, end): (&Bytes, &Bytes),
+    keys_only: bool,
+    out: &mut Pieces,
+) -> Result<usize, StateError> {
+    let span = KeyRange::Span { start: start.clone(), end: end.clone() };
+    let (mut count, next) = write_part(view, &span, ALONE_KEYS, keys_only, out)?;
+    let Some(next) = next else { return Ok(count) };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(SCANS_MAX);
+    let parts = read::cut(view, &next, end, cores as u64)?;
+    let scan = |part: &KeyRange| {
+        let mut out = Pieces::new();
+        write_part(view, part, usize::MAX, keys_only, &mut out).map(|(count, _)| (count, out))
+    };
+    let (mine, others) = parts.split_first().unwrap_or((&span, &[]));
+    std::thread::scope(|scope| {
+        let spawn = |part| {
+            std::thread::Builder::new().name("store-scan".into()).spawn_scoped(scope, move || scan(part))
+        };
+        let others: Vec<_> = others.iter().map(|part| (part, spawn(part))).collect();
+        let mine = write_part(view, mine, usize::MAX, keys_only, out)?;
+        count += mine.0;
+        for (part, thread) in others {
+            // Without a thread to spare, or from one that panicked, the part is read here.
+            let done = thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| scan(part));
+            let (more, pieces) = done?;
+            count += more;
+            out.append(pieces);
+        }
+        Ok(count)
+    })
+}
+
+/// Writes at most `max` keys of a range: how many, and where to go on.
+fn write_part(
+    view: &View,
+    range: &KeyRange,
+    max: usize,
+    keys_only: bool,
+    out: &mut Pieces,
+) -> Result<(usize, Option<Bytes>), StateError> {
+    let mut count = 0;
+    let next = read::first_records(view, range, max, &mut |key, record| {
+        out.record(key, record, keys_only);
+        count += 1;
         Ok(())
     })?;
-    put_number(&mut out, MORE_KEY, i64::from(written < count));
-    put_number(&mut out, COUNT_KEY, i64::try_from(count).unwrap_or(i64::MAX));
-    Ok(out.freeze())
+    Ok((count, next))
 }
 
 fn put_key_value(out: &mut BytesMut, key: &[u8], record: &Record<'_>) {

@@ -1,45 +1,33 @@
-//! Connections: TLS where it is on, then HTTP/2 or HTTP/1.1, each request to [`Services::serve`].
+//! Connections: TLS where it is on, then HTTP/2 or HTTP/1.1, each request to [`Services::serve`] or past it.
 //!
 //! ```text
-//! listener ──accept──▶ TLS (client certificate → Peer) ──▶ hyper ──▶ Services
+//! listener ──accept──▶ TLS (client certificate → Peer) ──preface──▶ http2 ──▶ hot calls, Services
+//!     │                                                  └─ else ──▶ hyper: HTTP/1.1 ──▶ Services
 //!     └── on shutdown: stop accepting, ask connections to finish, give them a little time
 //! ```
 
 use std::convert::Infallible;
+use std::io::IoSlice;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use base::task::{TaskKind, Tasks};
 use http::Request;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 
-use super::Peer;
 use super::grpc::Services;
+use super::{Peer, http2};
 
-/// Most bytes of all headers together (Go's default for HTTP servers).
-const HEADER_BYTES_MAX: u32 = 1 << 20;
-/// Requests and streams in flight on one connection. etcd's default has no bound; a client waits for room beyond it.
-const STREAMS_MAX: u32 = 1 << 20;
-/// Streams that a client may have reset while they wait to be served (clients cancel many watches at once).
-const RESETS_MAX: usize = 4096;
-/// What a peer may send ahead on one stream, and on all streams of a connection together.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// What one stream may have waiting to be sent.
-const SEND_BUFFER_BYTES: usize = 1 << 20;
-/// Largest frame taken: fewer frames for large values.
-const FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// A stranger has so long to shake hands or send headers.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// etcd's `--grpc-keepalive-interval` and `--grpc-keepalive-timeout`: a silent peer is asked whether it lives.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(2 * 3600);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Open connections; beyond it new ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 10_000;
 /// How long connections may finish what they do at shutdown.
@@ -99,35 +87,91 @@ async fn speak<S>(services: Arc<Services>, peer: Peer, stream: S, tasks: Tasks) 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let token = tasks.token();
+    let (is_http2, stream) = tokio::time::timeout(PATIENCE, Begun::read(stream)).await??;
+    if is_http2 {
+        return http2::serve(services, peer, stream, token).await;
+    }
     let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         let services = services.clone();
         request.extensions_mut().insert(peer.clone());
         async move { Ok::<_, Infallible>(services.serve(request.map(Body::new)).await) }
     });
-    let builder = builder();
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let token = tasks.token();
     tokio::select! {
-        ended = connection.as_mut() => return ended,
+        ended = connection.as_mut() => return Ok(ended?),
         () = token.cancelled() => connection.as_mut().graceful_shutdown(),
     }
-    tokio::time::timeout(DRAIN, connection).await?
+    Ok(tokio::time::timeout(DRAIN, connection).await??)
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_pending_accept_reset_streams(RESETS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_frame_size(FRAME_BYTES_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX)
-        .keep_alive_interval(KEEPALIVE_EVERY)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-    builder
+/// What a client of HTTP/2 says first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A stream whose first bytes were looked at; they are read again.
+struct Begun<S> {
+    first: Vec<u8>,
+    stream: S,
+}
+
+impl<S: AsyncRead + Unpin> Begun<S> {
+    /// Reads as much as it takes to know whether the client speaks HTTP/2.
+    async fn read(mut stream: S) -> std::io::Result<(bool, Self)> {
+        let mut first = Vec::with_capacity(PREFACE.len());
+        while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+            let mut rest = (&mut stream).take((PREFACE.len() - first.len()) as u64);
+            if rest.read_buf(&mut first).await? == 0 {
+                break;
+            }
+        }
+        Ok((first == PREFACE, Self { first, stream }))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, out);
+        }
+        let len = self.first.len().min(out.remaining());
+        out.put_slice(&self.first[..len]);
+        self.first.drain(..len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }

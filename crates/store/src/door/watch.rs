@@ -1,7 +1,7 @@
 //! The Watch service: many watches on one stream (facts: server/etcdserver/api/v3rpc/watch.go, server/storage/mvcc).
 //!
 //! ```text
-//!  client ──create, cancel, progress──▶ Session (one task a stream) ──wires──▶ body of the answer ──▶ client
+//!  client ──create, cancel, progress──▶ Session (one task a stream) ──bytes──▶ body of the answer ──▶ client
 //!                                         ▲            │ a watch behind: reads history
 //!            queue::Queue (bounded) ──────┘            ▼
 //!                 ▲ offer                            Reads
@@ -16,22 +16,24 @@ mod session;
 mod wire;
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use base::task::TaskKind;
-use etcd_wire::etcdserverpb as pb;
-use futures::Stream;
-use http::{Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body::Frame;
 use tokio::sync::mpsc;
 use tonic::body::Body;
-use tonic::server::{Grpc, NamedService};
+use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
 use tonic::{Status, Streaming};
 
-use super::Door;
+use super::{Door, MESSAGE_BYTES_MAX};
 use session::Session;
-use wire::{Codec, Wire};
+use wire::Requests;
 
 /// Batches of answers that wait for the client; a batch holds what one step of the session made.
 const BATCHES: usize = 2;
@@ -45,66 +47,70 @@ impl NamedService for WatchServer {
 }
 
 impl WatchServer {
-    async fn watch(
-        self,
-        request: tonic::Request<Streaming<pb::WatchRequest>>,
-    ) -> Result<tonic::Response<Wires>, Status> {
+    fn watch(self, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
         let (out, batches) = mpsc::channel(BATCHES);
-        let needs_leader = super::needs_leader(request.metadata().as_ref());
-        let caller = (request.metadata().clone(), request.extensions().clone());
+        let needs_leader = super::needs_leader(&head.headers);
+        let caller = (MetadataMap::from_headers(head.headers), head.extensions);
         let session = Session::new(self.0.clone(), caller, needs_leader, out);
-        let requests = request.into_inner();
+        let requests = Streaming::new_request(Requests, body, None, Some(MESSAGE_BYTES_MAX));
         self.0.tasks.spawn(TaskKind::Connection, "etcd watch", async move {
             session.run(requests).await;
             Ok::<_, Infallible>(())
         });
-        Ok(tonic::Response::new(Wires { batches, now: Vec::new().into_iter() }))
+        let mut response = Response::new(Body::new(Answers { batches, ended: false }));
+        let content = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(header::CONTENT_TYPE, content);
+        response
     }
 }
 
 impl tower::Service<Request<Body>> for WatchServer {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Ready<Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move {
-            if request.uri().path() != "/etcdserverpb.Watch/Watch" {
-                return Ok(Status::unimplemented("").into_http());
-            }
-            let method = tower::service_fn(move |request| this.clone().watch(request));
-            Ok(Grpc::new(Codec).streaming(method, request).await)
-        })
+        let known = request.uri().path() == "/etcdserverpb.Watch/Watch";
+        ready(Ok(if known { self.clone().watch(request) } else { Status::unimplemented("").into_http() }))
     }
 }
 
-/// What a session sends: answers, or the end of the stream.
-type Batch = Result<Vec<Wire>, Status>;
+/// What a session sends: answers as bytes, or the end of the stream.
+type Batch = Result<Bytes, Status>;
 
-/// The answers of a stream, one by one.
-struct Wires {
+/// The body of the answer: what the session sends, and a status at the end.
+struct Answers {
     batches: mpsc::Receiver<Batch>,
-    now: std::vec::IntoIter<Wire>,
+    ended: bool,
 }
 
-impl Stream for Wires {
-    type Item = Result<Wire, Status>;
+impl http_body::Body for Answers {
+    type Data = Bytes;
+    type Error = Status;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            if let Some(wire) = self.now.next() {
-                return Poll::Ready(Some(Ok(wire)));
-            }
-            match ready!(self.batches.poll_recv(cx)) {
-                Some(Ok(batch)) => self.now = batch.into_iter(),
-                Some(Err(status)) => return Poll::Ready(Some(Err(status))),
-                None => return Poll::Ready(None),
-            }
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
         }
+        let status = match std::task::ready!(self.batches.poll_recv(cx)) {
+            Some(Ok(batch)) => return Poll::Ready(Some(Ok(Frame::data(batch)))),
+            Some(Err(status)) => status,
+            None => Status::ok(""),
+        };
+        self.ended = true;
+        let mut trailers = HeaderMap::new();
+        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use etcd_wire::etcdserverpb::{self as pb, watch_request::RequestUnion};
 use http::Extensions;
 use mvcc::read::History;
@@ -26,8 +26,8 @@ use crate::door::{Door, convert, error};
 const NO_WATCH: i64 = -1;
 /// Watches on one stream. etcd has no bound; beyond this a client opens another stream.
 const WATCHES_MAX: usize = 1 << 20;
-/// Answers sent on together.
-const BATCH_WIRES: usize = 256;
+/// Bytes of answers sent on together.
+const BATCH_BYTES: usize = 64 * 1024;
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
 const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
@@ -89,7 +89,8 @@ pub(super) struct Session {
     next_id: i64,
     /// Watches that have history to read.
     behind: BTreeSet<i64>,
-    wires: Vec<Wire>,
+    /// Answers that were made and not sent on.
+    made: BytesMut,
     /// Watches that want to be told how far they are.
     want_progress: usize,
     counts: Counts,
@@ -120,7 +121,7 @@ impl Session {
             next_tag: 0,
             next_id: 0,
             behind: BTreeSet::new(),
-            wires: Vec::new(),
+            made: BytesMut::new(),
             want_progress: 0,
             counts,
         }
@@ -177,16 +178,16 @@ impl Session {
     }
 
     async fn send(&mut self, wire: Wire) -> Step {
-        self.wires.push(wire);
-        if self.wires.len() >= BATCH_WIRES { self.flush().await } else { Ok(()) }
+        wire.put(&mut self.made);
+        if self.made.len() >= BATCH_BYTES { self.flush().await } else { Ok(()) }
     }
 
     /// Waits until the client has room for what was made.
     async fn flush(&mut self) -> Step {
-        if self.wires.is_empty() {
+        if self.made.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::take(&mut self.wires);
+        let batch = std::mem::take(&mut self.made).freeze();
         self.out.send(Ok(batch)).await.map_err(|_| Gone)
     }
 

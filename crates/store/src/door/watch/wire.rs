@@ -13,8 +13,9 @@ use prost::Message as _;
 use prost::encoding::{encode_varint, message};
 use store_api::{Event, EventKind};
 use tonic::Status;
-use tonic::codec::{DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{DecodeBuf, Decoder};
 
+use crate::door::grpc::HEAD_BYTES;
 use crate::door::{MESSAGE_BYTES_MAX, convert};
 
 /// Field numbers of `WatchResponse`.
@@ -87,48 +88,37 @@ pub(super) fn fragments(head: &Bytes, seen: &[&Event], prev_kv: bool) -> Vec<Byt
     pieces.into_iter().map(BytesMut::freeze).collect()
 }
 
-/// Requests in, [`Wire`]s out.
-#[derive(Clone, Copy)]
-pub(super) struct Codec;
-
-impl tonic::codec::Codec for Codec {
-    type Encode = Wire;
-    type Decode = pb::WatchRequest;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Codec {
-    type Item = Wire;
-    type Error = Status;
-
-    fn encode(&mut self, item: Wire, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        match item {
-            Wire::Control(response) => {
-                let encoded = response.encode(out);
-                encoded.map_err(|e| Status::internal(format!("grpc: error while marshaling: {e}")))
+impl Wire {
+    /// Appends the answer as a message of gRPC: a flag, the length, the message.
+    pub(super) fn put(&self, out: &mut BytesMut) {
+        let at = out.len();
+        out.put_bytes(0, HEAD_BYTES);
+        match self {
+            Self::Control(response) => {
+                out.reserve(response.encoded_len());
+                response.encode_raw(out);
             }
-            Wire::Events { head, watch_id, tail } => {
-                out.put_slice(&head);
-                if watch_id != 0 {
+            Self::Events { head, watch_id, tail } => {
+                out.reserve(head.len() + tail.len() + 11);
+                out.put_slice(head);
+                if *watch_id != 0 {
                     out.put_u8(WATCH_ID_KEY);
                     encode_varint(watch_id.cast_unsigned(), out);
                 }
-                out.put_slice(&tail);
-                Ok(())
+                out.put_slice(tail);
             }
         }
+        // One answer holds what one read of history or one batch brought: far below 4 GiB.
+        let len = (out.len() - at - HEAD_BYTES) as u32;
+        out[at + 1..at + HEAD_BYTES].copy_from_slice(&len.to_be_bytes());
     }
 }
 
-impl Decoder for Codec {
+/// Decodes requests.
+#[derive(Clone, Copy)]
+pub(super) struct Requests;
+
+impl Decoder for Requests {
     type Item = pb::WatchRequest;
     type Error = Status;
 
