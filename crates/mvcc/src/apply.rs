@@ -292,8 +292,9 @@ impl<S: State> Writer<'_, S> {
     }
 
     fn put(&mut self, key: &Bytes, value: &Bytes, lease: LeaseId) -> Result<Option<KeyValue>, StateError> {
-        let revision = self.before.next();
-        let old = current(self.state, key)?;
+        let (revision, place) = (self.before.next(), layout::current(key));
+        let old = self.state.get(&place)?;
+        let old = old.map(|record| layout::take_current(key.clone(), &record)).transpose()?;
         let kv = KeyValue {
             key: key.clone(),
             value: value.clone(),
@@ -306,7 +307,7 @@ impl<S: State> Writer<'_, S> {
             self.retire(old)?;
         }
         self.move_lease(key, old.as_ref().map_or(LeaseId(0), |old| old.lease), lease)?;
-        self.state.put(&layout::current(key), &[&layout::meta(&kv), value])?;
+        self.state.put(&place, &[&layout::meta(&kv), value])?;
         self.record(Event { kind: EventKind::Put, kv, prev_kv: old.clone() })?;
         Ok(old)
     }

@@ -35,7 +35,20 @@ impl CodecError {
 
 type Result<T> = std::result::Result<T, CodecError>;
 
+/// Room for the numbers and tags around the keys and values of an entry that does little.
+const SMALL_ENTRY_BYTES: usize = 128;
+
 impl Entry {
+    /// About how long its bytes are: what to reserve, so that large values are copied once.
+    #[must_use]
+    pub fn bytes_about(&self) -> usize {
+        match self {
+            Self::As { caller, entry } => caller.user.len() + entry.bytes_about(),
+            Self::Txn(txn) => SMALL_ENTRY_BYTES + txn_bytes(txn),
+            _ => SMALL_ENTRY_BYTES,
+        }
+    }
+
     /// Appends the entry's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
@@ -91,6 +104,19 @@ impl Entry {
         let entry = input.entry()?;
         if input.bytes.is_empty() { Ok(entry) } else { Err(CodecError("bytes after the end")) }
     }
+}
+
+fn txn_bytes(txn: &Txn) -> usize {
+    let of = |op: &Op| match op {
+        Op::Put { key, value, .. } => SMALL_ENTRY_BYTES / 4 + key.len() + value.len(),
+        Op::Update { key, value, .. } => {
+            SMALL_ENTRY_BYTES / 4 + key.len() + value.as_ref().map_or(0, Bytes::len)
+        }
+        Op::Txn(inner) => txn_bytes(inner),
+        Op::Range(_) | Op::DeleteRange { .. } => SMALL_ENTRY_BYTES,
+    };
+    let ops = txn.success.iter().chain(&txn.failure).map(of).sum::<usize>();
+    ops + txn.compare.len() * SMALL_ENTRY_BYTES
 }
 
 pub(crate) fn put_i64(out: &mut Vec<u8>, number: i64) {

@@ -7,7 +7,8 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use base::clock::SharedClock;
@@ -15,6 +16,7 @@ use commitlog::wal::WalFrame;
 use commitlog::{Log, Offset};
 use mvcc::watch::Hub;
 use mvcc::{Applied, Entry, StateError, read};
+use parking_lot::Mutex;
 
 use crate::LogIndex;
 use crate::auth::Auth;
@@ -36,8 +38,12 @@ const DURABLE_EVERY_MAX: Duration = Duration::from_secs(1);
 const LAZY_EVERY: Duration = Duration::from_secs(300);
 /// What a handful is.
 const LAZY_ENTRIES: usize = 64;
+/// How often it is looked whether a durable commit is on the disk, when there is nothing else to do.
+const SYNCED_LOOK: Duration = Duration::from_millis(20);
 /// Entries applied in one transaction at most, when batches have queued up: a commit costs as much as several entries.
 const APPLY_ENTRIES: usize = 512;
+/// Entries that the log's thread applies itself.
+const INLINE_ENTRIES: usize = 4;
 /// Events that one step of cleaning up after a compaction looks at: a few milliseconds.
 const SWEEP_EVENTS: usize = 256;
 /// The same while there are writes, after each batch of them.
@@ -54,38 +60,137 @@ pub(crate) struct Applier {
     pub applied: AppliedIndex,
     /// When the first commit since the last durable one was made.
     pub dirty: Option<Instant>,
+    /// The last entry of a durable commit that may not be on the disk yet, while the log is ours to shorten.
+    pub unsynced: Option<LogIndex>,
     /// Entries applied since the last durable commit.
     pub pending: usize,
     /// How long after the first of many entries the next durable commit is due.
     pub durable_every: Duration,
     /// Whether there may be something to clean up after a compaction.
     pub sweeping: bool,
+    /// When the thread looks what is due, unless somebody wakes it; None when it does not.
+    pub wakes: Option<Instant>,
     /// Consensus removes the log's front, because followers may need what the state does not.
     pub keeps_log: bool,
 }
 
-impl Applier {
-    /// Runs until the proposer is gone; then leaves everything durable and the log empty.
-    pub(crate) fn run(mut self, batches: &Receiver<Batch>) {
-        while let Some(batch) = self.next(batches) {
-            let batch = batch.map(|batch| merge(batch, batches));
-            if let Err(error) = self.step(batch) {
-                return self.fail(&error, batches);
+/// What the thread is told.
+pub(crate) enum Work {
+    Apply(Batch),
+    /// Something was applied elsewhere: look what is due when.
+    Look,
+}
+
+/// The applier between its thread and the one of the log, which applies what is little itself: for a lone writer a wake-up
+/// of another thread takes as long as the work.
+pub(crate) struct Applying {
+    applier: Mutex<Applier>,
+    /// Batches on their way to the thread, or under its hands.
+    behind: AtomicUsize,
+}
+
+impl Applying {
+    pub(crate) fn new(applier: Applier) -> Self {
+        Self { applier: Mutex::new(applier), behind: AtomicUsize::new(0) }
+    }
+
+    /// Applies a batch, here if it is little and its turn, else on the thread.
+    ///
+    /// # Errors
+    /// The batch, when the thread is gone.
+    pub(crate) fn apply(&self, batch: Batch, thread: &SyncSender<Work>) -> Result<(), Batch> {
+        if batch.entries.len() <= INLINE_ENTRIES
+            && self.behind.load(Ordering::Acquire) == 0
+            && let Some(mut applier) = self.applier.try_lock()
+            && !applier.has_duties()
+        {
+            if let Err(error) = applier.step(Some(batch)) {
+                applier.halt(&error);
+            } else if applier.must_wake() {
+                // A thread that has no room for this is awake.
+                let _ = thread.try_send(Work::Look);
+            }
+            return Ok(());
+        }
+        self.behind.fetch_add(1, Ordering::AcqRel);
+        thread.send(Work::Apply(batch)).map_err(|unsent| match unsent.0 {
+            Work::Apply(batch) => batch,
+            Work::Look => unreachable!("a batch was sent"),
+        })
+    }
+
+    /// The thread: runs until the proposer is gone; then leaves everything durable and the log empty.
+    pub(crate) fn run(&self, works: &Receiver<Work>) {
+        while let Some(batch) = self.next(works) {
+            let (batch, count) = match batch {
+                Some(batch) => merge(batch, works),
+                None => (None, 0),
+            };
+            let done = self.applier.lock().step(batch);
+            self.behind.fetch_sub(count, Ordering::AcqRel);
+            if let Err(error) = done {
+                return self.fail(&error, works);
             }
         }
-        if let Err(error) = self.finish() {
+        if let Err(error) = self.applier.lock().finish() {
             tracing::error!(%error, "the state was not made durable; the log will be replayed");
         }
     }
 
     /// The next batch (None inside when it is time for something else); None when there will be no more.
-    fn next(&self, batches: &Receiver<Batch>) -> Option<Option<Batch>> {
-        let Some(patience) = self.due() else { return batches.recv().ok().map(Some) };
-        match batches.recv_timeout(patience) {
-            Ok(batch) => Some(Some(batch)),
-            Err(RecvTimeoutError::Timeout) => Some(None),
-            Err(RecvTimeoutError::Disconnected) => None,
+    fn next(&self, works: &Receiver<Work>) -> Option<Option<Batch>> {
+        let patience = {
+            let mut applier = self.applier.lock();
+            let due = applier.due();
+            applier.wakes = due.map(|due| Instant::now() + due);
+            due
+        };
+        let work = match patience {
+            None => works.recv().ok()?,
+            Some(patience) => match works.recv_timeout(patience) {
+                Ok(work) => work,
+                Err(RecvTimeoutError::Timeout) => return Some(None),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            },
+        };
+        match work {
+            Work::Apply(batch) => Some(Some(batch)),
+            Work::Look => Some(None),
         }
+    }
+
+    /// The state failed: nothing can be applied any more, so nothing may be accepted.
+    fn fail(&self, error: &StateError, works: &Receiver<Work>) {
+        self.applier.lock().halt(error);
+        let refusal = store_api::Error::from(error.clone());
+        while let Ok(work) = works.recv() {
+            if let Work::Apply(batch) = work {
+                refuse(batch.waiting, &refusal);
+            }
+        }
+    }
+}
+
+impl Applier {
+    /// Whether the thread has something to do that others should not wait for.
+    fn has_duties(&self) -> bool {
+        self.sweeping || self.wants_durable() || self.health.check().is_err()
+    }
+
+    /// Whether the thread sleeps longer than it should now.
+    fn must_wake(&mut self) -> bool {
+        let Some(due) = self.due().map(|due| Instant::now() + due) else { return false };
+        let late = self.wakes.is_none_or(|wakes| due < wakes);
+        if late {
+            self.wakes = Some(due);
+        }
+        late
+    }
+
+    /// The state failed: nothing more is done with it.
+    fn halt(&mut self, error: &StateError) {
+        self.health.fence(&error.to_string());
+        (self.dirty, self.unsynced, self.sweeping) = (None, None, false);
     }
 
     /// When it is time for [`Applier::step`] without a batch: never while nothing is to be done.
@@ -93,7 +198,9 @@ impl Applier {
         if self.sweeping {
             return Some(Duration::ZERO);
         }
-        self.dirty.map(|since| self.lag_max().saturating_sub(since.elapsed()))
+        let commit = self.dirty.map(|since| self.lag_max().saturating_sub(since.elapsed()));
+        let synced = self.unsynced.map(|_| SYNCED_LOOK);
+        commit.into_iter().chain(synced).min()
     }
 
     /// Makes everything applied so far durable.
@@ -102,7 +209,7 @@ impl Applier {
             self.db.update(true, |_| Ok(()))?;
             self.became_durable();
         }
-        Ok(())
+        self.db.wait_synced()
     }
 
     /// Whether it is time for a durable commit.
@@ -137,13 +244,14 @@ impl Applier {
                 }
             }
             None if durable => self.db.update(true, |_| Ok(()))?,
-            None => return self.sweep(),
+            None => self.sweep()?,
         }
         if durable {
-            self.durable_every = (began.elapsed() * DURABLE_SHARE).clamp(DURABLE_EVERY, DURABLE_EVERY_MAX);
+            let took = began.elapsed() + self.db.sync_took();
+            self.durable_every = (took * DURABLE_SHARE).clamp(DURABLE_EVERY, DURABLE_EVERY_MAX);
             self.became_durable();
         }
-        Ok(())
+        self.release_log()
     }
 
     /// How far the durable copy may lag behind now.
@@ -214,16 +322,27 @@ impl Applier {
         self.became_durable();
     }
 
-    /// The log below the durable state is not needed any more.
     fn became_durable(&mut self) {
         self.dirty = None;
         self.pending = 0;
-        if !self.keeps_log
-            && self.log.segments().len() > 1
-            && let Err(error) = self.log.remove_prefix(Offset(self.applied.index.get() + 1), "")
+        if !self.keeps_log {
+            self.unsynced = Some(self.applied.index);
+        }
+    }
+
+    /// The log below the durable state is not needed any more, once that is on the disk.
+    fn release_log(&mut self) -> Result<(), StateError> {
+        let Some(index) = self.unsynced else { return Ok(()) };
+        if !self.db.is_synced()? {
+            return Ok(());
+        }
+        self.unsynced = None;
+        if self.log.segments().len() > 1
+            && let Err(error) = self.log.remove_prefix(Offset(index.get() + 1), "")
         {
             tracing::warn!(%error, "old segments of the log stay");
         }
+        Ok(())
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), StateError> {
@@ -233,6 +352,7 @@ impl Applier {
         if self.dirty.is_some() {
             self.db.update(true, |_| Ok(()))?;
         }
+        self.db.wait_synced()?;
         if self.keeps_log {
             self.pending = 0;
             return Ok(());
@@ -243,16 +363,7 @@ impl Applier {
             tracing::debug!(%error, "the log keeps its last segment");
         }
         self.became_durable();
-        Ok(())
-    }
-
-    /// The state failed: nothing can be applied any more, so nothing may be accepted.
-    fn fail(self, error: &StateError, batches: &Receiver<Batch>) {
-        self.health.fence(&error.to_string());
-        let refusal = store_api::Error::from(error.clone());
-        while let Ok(batch) = batches.recv() {
-            refuse(batch.waiting, &refusal);
-        }
+        self.release_log()
     }
 }
 
@@ -265,15 +376,18 @@ fn compacts(entry: &Entry) -> bool {
     }
 }
 
-/// A batch together with those that wait behind it.
-fn merge(mut batch: Batch, batches: &Receiver<Batch>) -> Batch {
+/// A batch together with those that wait behind it, and how many it was.
+fn merge(mut batch: Batch, works: &Receiver<Work>) -> (Option<Batch>, usize) {
+    let mut count = 1;
     while batch.entries.len() < APPLY_ENTRIES
-        && let Ok(more) = batches.try_recv()
+        && let Ok(work) = works.try_recv()
     {
+        let Work::Apply(more) = work else { continue };
         // The index of the first is enough: they follow each other without a gap.
         batch.committed.term = more.committed.term;
         batch.entries.extend(more.entries);
         batch.waiting.extend(more.waiting);
+        count += 1;
     }
-    batch
+    (Some(batch), count)
 }

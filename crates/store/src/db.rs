@@ -4,6 +4,7 @@
 //! `0x00 "members"` who the members are, where there are several; every other key is `mvcc::layout`'s.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,8 @@ pub(crate) struct Db {
     writing: Mutex<()>,
     home: OnceLock<Home>,
     used: Mutex<Option<Used>>,
+    /// Bytes of the file after the last commit: what writes are measured by, without a look at the disk for each.
+    bytes: AtomicU64,
     pub stats: Arc<Stats>,
 }
 
@@ -110,6 +113,7 @@ impl Db {
             stats: Arc::default(),
             home: OnceLock::new(),
             used: Mutex::default(),
+            bytes: AtomicU64::new(0),
         })
     }
 
@@ -121,6 +125,35 @@ impl Db {
             cache_bytes: options.cache_bytes,
             quota_bytes: options.quota_bytes,
         });
+        self.run();
+    }
+
+    /// The file is that of a running member from now on.
+    fn run(&self) {
+        let opened = self.file.lock();
+        // A simulated disk has its own time.
+        if opened.file.fd().is_some() {
+            opened.spill.make_lazy();
+        }
+        drop(opened);
+        self.bytes.store(self.file_bytes(), Ordering::Relaxed);
+    }
+
+    /// Whether what was committed durably is on the disk: in a running member the sync goes on when the commit is done.
+    pub(crate) fn is_synced(&self) -> Result<bool, StateError> {
+        let spill = self.file.lock().spill.clone();
+        spill.is_synced().map_err(|error| StateError::Io(error.to_string()))
+    }
+
+    /// Waits until what was committed durably is on the disk.
+    pub(crate) fn wait_synced(&self) -> Result<(), StateError> {
+        let spill = self.file.lock().spill.clone();
+        spill.wait().map_err(|error| StateError::Io(error.to_string()))
+    }
+
+    /// How long the last sync behind a commit took.
+    pub(crate) fn sync_took(&self) -> Duration {
+        self.file.lock().spill.sync_took()
     }
 
     /// Bytes the file may have; None without a bound.
@@ -155,10 +188,15 @@ impl Db {
             change(&mut Change { table })?
         };
         let began = Instant::now();
-        transaction.commit().map_err(io)?;
+        let spill = durable.then(|| self.file.lock().spill.clone());
+        spill.iter().for_each(|spill| spill.committing(true));
+        let committed = transaction.commit();
+        spill.iter().for_each(|spill| spill.committing(false));
+        committed.map_err(io)?;
         if durable {
             self.stats.commits.observe(began.elapsed());
         }
+        self.bytes.store(self.file_bytes(), Ordering::Relaxed);
         Ok(result)
     }
 
@@ -168,6 +206,11 @@ impl Db {
         let len = file.len().unwrap_or(0);
         let stat = file.fd().and_then(|fd| nix::sys::stat::fstat(fd).ok());
         stat.map_or(len, |stat| len.min(stat.st_blocks.unsigned_abs() * STAT_BLOCK_BYTES))
+    }
+
+    /// [`Db::file_bytes`] after the last commit.
+    pub(crate) fn committed_bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes of the file that hold something; counted anew when the last count is old. Reads all pages then.
@@ -237,6 +280,10 @@ impl Db {
         let mut database = self.database.write();
         *database = with.database.into_inner();
         *self.file.lock() = with.file.into_inner();
+        drop(database);
+        if self.home.get().is_some() {
+            self.run();
+        }
         Ok(())
     }
 

@@ -368,7 +368,7 @@ impl Handle {
 
     async fn propose_now(&self, entry: Entry) -> Result<Reply, Error> {
         self.inner.health.check()?;
-        let mut encoded = Vec::new();
+        let mut encoded = Vec::with_capacity(entry.bytes_about());
         entry.encode(&mut encoded);
         self.check_quota(&entry, encoded.len()).await?;
         let (reply, replied) = oneshot::channel();

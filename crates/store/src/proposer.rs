@@ -7,6 +7,7 @@ use mvcc::{Entry, Reply};
 use store_api::Error;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::applier::{Applying, Work};
 use crate::health::Health;
 use crate::replicator::{Committed, ProposeError, Replicator};
 
@@ -45,7 +46,8 @@ pub(crate) struct Batch {
 pub(crate) struct Proposer {
     pub requests: mpsc::Receiver<Request>,
     pub replicator: Box<dyn Replicator>,
-    pub out: SyncSender<Batch>,
+    pub applying: Arc<Applying>,
+    pub out: SyncSender<Work>,
     pub health: Arc<Health>,
 }
 
@@ -92,9 +94,9 @@ impl Proposer {
         let committed = self.health.check().and_then(|()| self.replicate(&encoded));
         match committed {
             Ok(committed) => {
-                let sent = self.out.send(Batch { committed, entries, waiting });
-                if let Err(unsent) = sent {
-                    refuse(unsent.0.waiting, &Error::Unavailable("the state failed".to_owned()));
+                let applied = self.applying.apply(Batch { committed, entries, waiting }, &self.out);
+                if let Err(unsent) = applied {
+                    refuse(unsent.waiting, &Error::Unavailable("the state failed".to_owned()));
                 }
             }
             Err(error) => refuse(waiting, &error),

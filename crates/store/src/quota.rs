@@ -17,7 +17,7 @@ impl Handle {
     /// Refuses an entry of `bytes` bytes that the quota has no room for, and raises the alarm.
     pub(crate) async fn check_quota(&self, entry: &Entry, bytes: usize) -> Result<(), Error> {
         let Some(quota) = self.quota_bytes() else { return Ok(()) };
-        if !grows(entry) || self.inner.reads.db.file_bytes() + (bytes as u64) < quota {
+        if !grows(entry) || self.inner.reads.db.committed_bytes() + (bytes as u64) < quota {
             return Ok(());
         }
         let alarm = Alarm { member: self.header().member_id, kind: AlarmKind::NoSpace };

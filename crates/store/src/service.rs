@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 use base::task::{TaskKind, Tasks};
@@ -13,13 +13,13 @@ use mvcc::{Entry, LeaseChange, read};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::applier::{Applier, DURABLE_EVERY};
+use crate::applier::{Applier, Applying, DURABLE_EVERY};
 use crate::auth::Auth;
 use crate::db::{self, AppliedIndex, Db};
 use crate::handle::{Handle, Inner, QUEUE_BYTES, QUEUE_ENTRIES, Reads};
 use crate::identity::Identity;
 use crate::leases::Leases;
-use crate::proposer::{Batch, Proposer};
+use crate::proposer::{Proposer, Request};
 use crate::replicator::{KIND_ENTRY, Single};
 use crate::{Error, LogIndex, Options, format, raft};
 
@@ -121,6 +121,8 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
         health: Arc::default(),
         applied,
         dirty: None,
+        unsynced: None,
+        wakes: None,
         pending: 0,
         durable_every: DURABLE_EVERY,
         sweeping: true,
@@ -182,14 +184,7 @@ fn replay(mut applier: Applier, tail: Tail, dir: &Path) -> Result<Applier, Error
 
 fn launch(options: Options, identity: Identity, applier: Applier, tasks: &Tasks) -> Result<Handle, Error> {
     let (requests, queue) = mpsc::channel(QUEUE_ENTRIES);
-    let (out, batches) = sync_channel(BATCHES);
     let (done, closed) = watch::channel(false);
-    let proposer = Proposer {
-        requests: queue,
-        replicator: Box::new(Single::new(applier.log.clone(), applier.db.stats.clone())),
-        out,
-        health: applier.health.clone(),
-    };
     let inner = Inner {
         reads: Arc::new(Reads { db: applier.db.clone() }),
         hub: applier.hub.clone(),
@@ -207,7 +202,7 @@ fn launch(options: Options, identity: Identity, applier: Applier, tasks: &Tasks)
         leader: watch::Sender::new(Some(identity.member_id)),
         member: None,
     };
-    spawn_threads(&options.dir, proposer, applier, batches, done)?;
+    spawn_threads(&options.dir, queue, applier, done)?;
     let handle = Handle { inner: Arc::new(inner) };
     spawn_tasks(&handle, tasks);
     Ok(handle)
@@ -215,16 +210,19 @@ fn launch(options: Options, identity: Identity, applier: Applier, tasks: &Tasks)
 
 fn spawn_threads(
     dir: &Path,
-    proposer: Proposer,
+    requests: mpsc::Receiver<Request>,
     applier: Applier,
-    batches: Receiver<Batch>,
     done: watch::Sender<bool>,
 ) -> Result<(), Error> {
-    let db = applier.db.clone();
-    let hub = applier.hub.clone();
+    let (out, works) = sync_channel(BATCHES);
+    let (db, hub) = (applier.db.clone(), applier.hub.clone());
+    let (log, health) = (applier.log.clone(), applier.health.clone());
+    let replicator = Box::new(Single::new(log, db.stats.clone()));
+    let applying = Arc::new(Applying::new(applier));
+    let proposer = Proposer { requests, replicator, applying: applying.clone(), out, health };
     thread(dir, "store-log", move || proposer.run())?;
     thread(dir, "store-apply", move || {
-        applier.run(&batches);
+        applying.run(&works);
         hub.close();
         db.close();
         done.send_replace(true);

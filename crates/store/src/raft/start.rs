@@ -280,6 +280,8 @@ fn applier(options: &Options, opened: &Opened) -> Result<Applier, Error> {
         log: opened.log.clone(),
         health: Arc::default(),
         dirty: None,
+        unsynced: None,
+        wakes: None,
         pending: 0,
         durable_every: DURABLE_EVERY,
         sweeping: true,
