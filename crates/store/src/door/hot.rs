@@ -200,7 +200,8 @@ fn read(
     request: pb::RangeRequest,
 ) -> Option<impl Future<Output = Outcome> + use<'_>> {
     let asked = convert::range(request).ok()?;
-    mvcc::read::is_of_now(&asked).then(|| async move {
+    let simple = mvcc::read::is_of_now(&asked);
+    simple.then_some(async move {
         let store = acting?;
         if !matches!(asked.range, KeyRange::One(_)) {
             return range::write(door, &store, asked).await.map_err(kv::refused);
