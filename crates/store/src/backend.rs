@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base::disk::DiskFile;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use redb::StorageBackend;
 
@@ -28,6 +28,8 @@ const SPACE_RETRY: Duration = Duration::from_millis(100);
 const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Syncs that may be on their way: a commit makes two.
 const EPOCHS_MAX: usize = 4;
+/// Pieces are copied into blocks of this size, which go back to the system whole.
+const SLAB_BYTES: usize = 256 * 1024;
 /// Pieces written in one call, where they lie side by side.
 const VECTOR_MAX: usize = 256;
 
@@ -110,6 +112,8 @@ struct Kept {
     epochs: VecDeque<Pieces>,
     /// What no sync is behind.
     open: Pieces,
+    /// Where the next piece is copied to.
+    slab: BytesMut,
     /// The thread is at work.
     running: bool,
     /// A commit is under way: its writes wait for its sync.
@@ -126,6 +130,16 @@ impl Kept {
 
     fn bytes(&self) -> usize {
         self.open.bytes + self.epochs.iter().map(|epoch| epoch.bytes).sum::<usize>()
+    }
+
+    /// Keeps a copy of a write.
+    fn keep(&mut self, offset: u64, data: &[u8]) {
+        if self.slab.capacity() < data.len() {
+            self.slab = BytesMut::with_capacity(SLAB_BYTES.max(data.len()));
+        }
+        self.slab.extend_from_slice(data);
+        let copy = self.slab.split().freeze();
+        self.open.put(offset, copy);
     }
 
     fn check(&self) -> io::Result<()> {
@@ -239,6 +253,7 @@ impl Spill {
             self.look(&kept);
             self.moved.notify_all();
             if !kept.running {
+                kept.slab = BytesMut::new();
                 return;
             }
         }
@@ -262,7 +277,7 @@ impl Backend {
         self.spill.moved.wait_while(&mut kept, |kept| kept.running && kept.bytes() >= KEPT_BYTES_MAX);
         let behind = kept.is_behind();
         if behind {
-            kept.open.put(offset, Bytes::copy_from_slice(data));
+            kept.keep(offset, data);
             // What a commit left behind its last sync would otherwise wait, and all that comes after, for the next one.
             if !kept.running && !kept.committing && self.spill.lazy.load(Ordering::Acquire) {
                 self.start(kept);
@@ -352,7 +367,7 @@ impl StorageBackend for Backend {
         match self.file.write_all_at(data, offset) {
             Err(error) if is_full(&error) => {
                 let mut kept = self.spill.kept.lock();
-                kept.open.put(offset, Bytes::copy_from_slice(data));
+                kept.keep(offset, data);
                 self.spill.look(&kept);
             }
             other => other?,

@@ -1,10 +1,11 @@
 //! The etcd v3 API on a port: the only part of the store that knows protobuf.
 //!
 //! ```text
-//! server: listener ─▶ TLS (client certificate → Peer) ─▶ hyper: HTTP/2, HTTP/1.1
-//!                                                          │ gRPC: grpc::Services, by service name
-//!                                                          ▼
-//!            kv, watch, lease, ... over Arc<Door> ─▶ convert ─▶ Handle (the store) ─▶ convert, error ─▶ answer
+//! server: listener ─▶ TLS (client certificate → Peer) ─▶ HTTP/1.1: hyper ─┐
+//!                                              └─▶ http2: one task ───────┤ grpc::Services, by service name
+//!                                                    │ hot: KV's calls    ▼
+//!                                                    │      kv, watch, lease, ... over Arc<Door> ─▶ convert ─▶ Handle
+//!                                                    └─▶ bytes ─▶ Handle (the store) ─▶ bytes
 //! ```
 //! A service is a small struct over `Arc<Door>`; [`services`] lists them all.
 

@@ -1,9 +1,9 @@
-//! `cargo xtask bench store [PART...] [--quick] [--tls]`: etcd 3.6 and Ketch's store behind its etcd port, one after the
+//! `cargo xtask bench store [PART...] [--quick] [--tls] [--built]`: etcd 3.6 and Ketch's store behind its etcd port, one after the
 //! other in one run, with the same client over eight connections, on the same disk, both durable before they answer.
 //!
 //! Parts: `puts` (and creates, gets, the empty echo), `watch`, `range`, `memory`, `members`, `compact`, `million`,
 //! `embedded`; all of them without a name, less `compact` and `million` with `--quick`. Each figure is the median of the
-//! rounds, which alternate between the two servers, and stands beside its bar.
+//! rounds, which alternate between the two servers, and stands beside its bar. `--built` takes the programs of the last build.
 
 mod servers;
 
@@ -55,12 +55,13 @@ const PARTS: &[(&str, bool, Part)] = &[
 /// `cargo xtask bench store`.
 pub fn run(args: &[String]) -> Result<()> {
     let (flags, names): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| arg.starts_with("--"));
-    let (mut quick, mut tls) = (false, false);
+    let (mut quick, mut tls, mut built) = (false, false, false);
     for flag in flags {
         match flag.as_str() {
             "--quick" => quick = true,
             "--tls" => tls = true,
-            other => bail!("no option is called {other}; there are --quick and --tls"),
+            "--built" => built = true,
+            other => bail!("no option is called {other}; there are --quick, --tls and --built"),
         }
     }
     let known = |name: &&String| PARTS.iter().any(|(part, ..)| part == &name.as_str());
@@ -69,7 +70,10 @@ pub fn run(args: &[String]) -> Result<()> {
         bail!("no part is called {stranger}; there are: {}", parts.join(", "));
     }
     let plan = if quick { QUICK } else { FULL };
-    let programs = Programs::build(tls)?;
+    if !built {
+        Programs::build()?;
+    }
+    let programs = Programs::find(tls)?;
     println!("{:<40} {:>30} {:>30}  ratio", if tls { "over TLS" } else { "in the clear" }, "etcd", "ketch");
     for (name, long, part) in PARTS {
         let named = names.iter().any(|asked| asked == name);

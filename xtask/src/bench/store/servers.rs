@@ -60,13 +60,16 @@ pub struct Programs {
 }
 
 impl Programs {
-    pub fn build(tls: bool) -> Result<Self> {
+    pub fn build() -> Result<()> {
         let mut build = cargo();
         build.args(["build", "--release", "-p", "store"]);
         for example in ["serve", "load", "embedded"] {
             build.args(["--example", example]);
         }
-        run_command(&mut build)?;
+        run_command(&mut build)
+    }
+
+    pub fn find(tls: bool) -> Result<Self> {
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
         let examples = target.join("release/examples");

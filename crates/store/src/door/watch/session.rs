@@ -19,15 +19,13 @@ use tonic::{Status, Streaming};
 use super::Batch;
 use super::counts::Counts;
 use super::queue::Queue;
-use super::wire::{self, Wire};
+use super::wire::{self, BATCH_BYTES, Wire};
 use crate::door::{Door, convert, error};
 
 /// The id of an answer that is no watch's; also what a watch that was not made gets.
 const NO_WATCH: i64 = -1;
 /// Watches on one stream. etcd has no bound; beyond this a client opens another stream.
 const WATCHES_MAX: usize = 1 << 20;
-/// Bytes of answers sent on together.
-const BATCH_BYTES: usize = 64 * 1024;
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
 const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
@@ -343,9 +341,24 @@ impl Session {
         range.at = range.at.max(last);
         let ids: Vec<i64> = range.watches.iter().copied().collect();
         let head = wire::head(&self.door.header(Some(delivery.revision)));
+        // Without and with the values before; taken once, since many streams share them.
+        let mut tails = [None, None];
         for id in ids {
-            if self.watchers.get(&id).is_some_and(|watcher| watcher.in_step) {
+            let Some(watcher) = self.watchers.get_mut(&id).filter(|watcher| watcher.in_step) else {
+                continue;
+            };
+            if watcher.fragment || !watcher.sees_all(&delivery.events) {
                 self.tell(id, &head, delivery).await?;
+                continue;
+            }
+            if let Some(quiet) = &mut watcher.progress {
+                *quiet = false;
+            }
+            let tail = tails[usize::from(watcher.prev_kv)]
+                .get_or_insert_with(|| wire::shared(delivery, watcher.prev_kv));
+            wire::put_events(&mut self.made, &head, id, tail);
+            if self.made.len() >= BATCH_BYTES {
+                self.flush().await?;
             }
         }
         Ok(())

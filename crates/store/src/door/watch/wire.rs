@@ -24,6 +24,10 @@ const EVENTS: u32 = 11;
 /// The key of a varint field: number << 3.
 const WATCH_ID_KEY: u8 = 2 << 3;
 const FRAGMENT_KEY: u8 = 7 << 3;
+/// What a watch id takes up at most.
+const WATCH_ID_BYTES: usize = 11;
+/// Bytes of answers sent on together.
+pub(super) const BATCH_BYTES: usize = 64 * 1024;
 
 /// One answer.
 pub(super) enum Wire {
@@ -91,27 +95,40 @@ pub(super) fn fragments(head: &Bytes, seen: &[&Event], prev_kv: bool) -> Vec<Byt
 impl Wire {
     /// Appends the answer as a message of gRPC: a flag, the length, the message.
     pub(super) fn put(&self, out: &mut BytesMut) {
-        let at = out.len();
-        out.put_bytes(0, HEAD_BYTES);
         match self {
             Self::Control(response) => {
-                out.reserve(response.encoded_len());
-                response.encode_raw(out);
+                put_message(out, response.encoded_len(), |out| response.encode_raw(out))
             }
-            Self::Events { head, watch_id, tail } => {
-                out.reserve(head.len() + tail.len() + 11);
-                out.put_slice(head);
-                if *watch_id != 0 {
-                    out.put_u8(WATCH_ID_KEY);
-                    encode_varint(watch_id.cast_unsigned(), out);
-                }
-                out.put_slice(tail);
-            }
+            Self::Events { head, watch_id, tail } => put_events(out, head, *watch_id, tail),
         }
-        // One answer holds what one read of history or one batch brought: far below 4 GiB.
-        let len = (out.len() - at - HEAD_BYTES) as u32;
-        out[at + 1..at + HEAD_BYTES].copy_from_slice(&len.to_be_bytes());
     }
+}
+
+/// The same for events, which many watches share.
+pub(super) fn put_events(out: &mut BytesMut, head: &[u8], watch_id: i64, tail: &[u8]) {
+    put_message(out, head.len() + tail.len() + WATCH_ID_BYTES, |out| {
+        out.put_slice(head);
+        if watch_id != 0 {
+            out.put_u8(WATCH_ID_KEY);
+            encode_varint(watch_id.cast_unsigned(), out);
+        }
+        out.put_slice(tail);
+    });
+}
+
+/// Appends a message of at most `len` bytes behind its head.
+fn put_message(out: &mut BytesMut, len: usize, write: impl FnOnce(&mut BytesMut)) {
+    let at = out.len();
+    // The second message of a batch shows that there will be many: then there is room for a whole one at once.
+    let whole = if at == 0 { 0 } else { BATCH_BYTES.saturating_sub(at) };
+    if out.capacity() - at < HEAD_BYTES + len {
+        out.reserve((HEAD_BYTES + len).max(whole + HEAD_BYTES + len));
+    }
+    out.put_bytes(0, HEAD_BYTES);
+    write(out);
+    // One answer holds what one read of history or one batch brought: far below 4 GiB.
+    let len = (out.len() - at - HEAD_BYTES) as u32;
+    out[at + 1..at + HEAD_BYTES].copy_from_slice(&len.to_be_bytes());
 }
 
 /// Decodes requests.
