@@ -13,14 +13,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use base::disk::DiskFile;
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use redb::StorageBackend;
+
+use crate::stats::Stats;
 
 /// How often a write that waits for space tries again.
 const SPACE_RETRY: Duration = Duration::from_millis(100);
@@ -42,7 +44,8 @@ pub(crate) struct Spill {
     /// Something is or will be kept: looked at before every access.
     any: AtomicBool,
     closing: AtomicBool,
-    lazy: AtomicBool,
+    /// Set where syncs are a thread's: what counts how long a durable commit took until it was one.
+    lazy: OnceLock<Arc<Stats>>,
 }
 
 /// Pieces of the file that do not overlap, by position.
@@ -155,14 +158,19 @@ impl Spill {
     }
 
     /// From now on a sync is carried out by a thread of its own, and does not wait for it.
-    pub(crate) fn make_lazy(&self) {
-        self.lazy.store(true, Ordering::Release);
+    pub(crate) fn make_lazy(&self, stats: &Arc<Stats>) {
+        self.lazy.get_or_init(|| stats.clone());
+    }
+
+    /// Whether a sync is carried out behind the caller's back.
+    pub(crate) fn is_lazy(&self) -> bool {
+        self.lazy.get().is_some()
     }
 
     /// A durable commit begins, or is over: what it writes goes to the disk behind its back.
     pub(crate) fn committing(&self, begins: bool) {
         let mut kept = self.kept.lock();
-        kept.committing = begins && self.lazy.load(Ordering::Acquire);
+        kept.committing = begins && self.is_lazy();
         self.look(&kept);
     }
 
@@ -246,6 +254,9 @@ impl Spill {
                 Ok(()) if first.is_some() => {
                     kept.epochs.pop_front();
                     took = began.elapsed();
+                    if kept.epochs.is_empty() {
+                        self.lazy.get().into_iter().for_each(|stats| stats.commits.observe(took));
+                    }
                 }
                 Ok(()) => kept.running = !kept.epochs.is_empty(),
             }
@@ -279,7 +290,7 @@ impl Backend {
         if behind {
             kept.keep(offset, data);
             // What a commit left behind its last sync would otherwise wait, and all that comes after, for the next one.
-            if !kept.running && !kept.committing && self.spill.lazy.load(Ordering::Acquire) {
+            if !kept.running && !kept.committing && self.spill.is_lazy() {
                 self.start(kept);
             }
         }
@@ -353,7 +364,7 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.spill.lazy.load(Ordering::Acquire) {
+        if self.spill.is_lazy() {
             return self.sync_lazily();
         }
         self.settle()?;
@@ -485,7 +496,7 @@ mod tests {
         let file = disk.open(Path::new("/state"), true).unwrap();
         let (let_go, go) = std::sync::mpsc::channel();
         let spill = Arc::new(Spill::default());
-        spill.make_lazy();
+        spill.make_lazy(&Arc::default());
         let backend = Backend::new(Arc::new(Gate { file, go: Mutex::new(go) }), spill.clone());
         let on_disk = || disk.read(Path::new("/state")).unwrap();
         backend.set_len(8).unwrap();

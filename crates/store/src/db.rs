@@ -133,7 +133,7 @@ impl Db {
         let opened = self.file.lock();
         // A simulated disk has its own time.
         if opened.file.fd().is_some() {
-            opened.spill.make_lazy();
+            opened.spill.make_lazy(&self.stats);
         }
         drop(opened);
         self.bytes.store(self.file_bytes(), Ordering::Relaxed);
@@ -193,7 +193,7 @@ impl Db {
         let committed = transaction.commit();
         spill.iter().for_each(|spill| spill.committing(false));
         committed.map_err(io)?;
-        if durable {
+        if spill.is_some_and(|spill| !spill.is_lazy()) {
             self.stats.commits.observe(began.elapsed());
         }
         self.bytes.store(self.file_bytes(), Ordering::Relaxed);

@@ -357,6 +357,7 @@ impl Session {
             let tail = tails[usize::from(watcher.prev_kv)]
                 .get_or_insert_with(|| wire::shared(delivery, watcher.prev_kv));
             wire::put_events(&mut self.made, &head, id, tail);
+            self.counts.sent(delivery.events.len());
             if self.made.len() >= BATCH_BYTES {
                 self.flush().await?;
             }
