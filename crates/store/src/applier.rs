@@ -42,6 +42,8 @@ const LAZY_ENTRIES: usize = 64;
 const SYNCED_LOOK: Duration = Duration::from_millis(20);
 /// Entries applied in one transaction at most, when batches have queued up: a commit costs as much as several entries.
 const APPLY_ENTRIES: usize = 512;
+/// A load: memory is given back when one is over.
+const SWOLLEN_ENTRIES: usize = 1000;
 /// Entries that the log's thread applies itself.
 const INLINE_ENTRIES: usize = 4;
 /// Events that one step of cleaning up after a compaction looks at: a few milliseconds.
@@ -68,6 +70,8 @@ pub(crate) struct Applier {
     pub durable_every: Duration,
     /// Whether there may be something to clean up after a compaction.
     pub sweeping: bool,
+    /// Much was applied since memory was given back.
+    pub swollen: bool,
     /// When the thread looks what is due, unless somebody wakes it; None when it does not.
     pub wakes: Option<Instant>,
     /// Consensus removes the log's front, because followers may need what the state does not.
@@ -139,12 +143,15 @@ impl Applying {
 
     /// The next batch (None inside when it is time for something else); None when there will be no more.
     fn next(&self, works: &Receiver<Work>) -> Option<Option<Batch>> {
-        let patience = {
+        let (patience, swollen) = {
             let mut applier = self.applier.lock();
             let due = applier.due();
             applier.wakes = due.map(|due| Instant::now() + due);
-            due
+            (due, due.is_none() && std::mem::take(&mut applier.swollen))
         };
+        if swollen {
+            give_back_memory();
+        }
         let work = match patience {
             None => works.recv().ok()?,
             Some(patience) => match works.recv_timeout(patience) {
@@ -323,6 +330,7 @@ impl Applier {
     }
 
     fn became_durable(&mut self) {
+        self.swollen |= self.pending >= SWOLLEN_ENTRIES;
         self.dirty = None;
         self.pending = 0;
         if !self.keeps_log {
@@ -364,6 +372,15 @@ impl Applier {
         }
         self.became_durable();
         self.release_log()
+    }
+}
+
+/// Gives memory that a load has left behind back to the system: the allocator keeps what lies between pages in use.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer and has no condition.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

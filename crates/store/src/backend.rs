@@ -5,14 +5,14 @@
 //! writes are refused by then (see `replicator`), so what is kept is bounded by what was under way.
 //!
 //! ```text
-//! lazy:  commit ── writes ──▶ open ── sync ──▶ epochs ──▶ thread: write, fdatasync, one epoch after the other
-//!                                     └─ returns at once           └─▶ then what is open, unless a commit goes on
+//! lazy:  writes ──▶ open ── sync, or enough of them ──▶ epochs ──▶ thread: write, fdatasync, one after the other
+//!                            └─ returns at once
 //! ```
 //! Of two writes with a sync between them the second never reaches the disk before the first is durable, which is all that
 //! redb needs of a sync. Whoever needs to know that something *is* durable asks [`Spill::wait`] or [`Spill::is_synced`].
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -26,14 +26,14 @@ use crate::stats::Stats;
 
 /// How often a write that waits for space tries again.
 const SPACE_RETRY: Duration = Duration::from_millis(100);
+/// So much goes to the disk without being asked for, so that a sync finds little left to do.
+const EPOCH_BYTES: usize = 2 * 1024 * 1024;
 /// What may be kept while the thread works; then writes wait for it after all.
 const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Syncs that may be on their way: a commit makes two.
-const EPOCHS_MAX: usize = 4;
-/// Pieces are copied into blocks of this size, which go back to the system whole.
+/// Pieces are copied into blocks of this size, which are freed whole.
 const SLAB_BYTES: usize = 256 * 1024;
-/// Pieces written in one call, where they lie side by side.
-const VECTOR_MAX: usize = 256;
+/// Pieces that lie side by side are written in one call up to this length.
+const WRITE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Shared with the room: what is kept back, how syncs went, and a way to end a wait for space.
 #[derive(Debug, Default)]
@@ -80,17 +80,13 @@ impl Pieces {
         self.at.insert(at, piece);
     }
 
-    /// Lays the pieces over what was read.
-    fn lay_over(&self, offset: u64, out: &mut [u8]) {
-        let end = offset + out.len() as u64;
-        for (&at, piece) in self.at.range(..end).rev() {
-            let piece_end = at + piece.len() as u64;
-            if piece_end <= offset {
+    /// The pieces in a part of the file.
+    fn within(&self, offset: u64, len: usize, found: &mut Vec<(u64, Bytes)>) {
+        for (&at, piece) in self.at.range(..offset + len as u64).rev() {
+            if at + piece.len() as u64 <= offset {
                 break;
             }
-            let (from, to) = (at.max(offset), piece_end.min(end));
-            let piece = &piece[(from - at) as usize..(to - at) as usize];
-            out[(from - offset) as usize..(to - offset) as usize].copy_from_slice(piece);
+            found.push((at, piece.clone()));
         }
     }
 
@@ -108,31 +104,44 @@ impl Pieces {
     }
 }
 
+/// Lays pieces over what was read.
+fn lay_over(pieces: &[(u64, Bytes)], offset: u64, out: &mut [u8]) {
+    let end = offset + out.len() as u64;
+    for (at, piece) in pieces {
+        let (from, to) = ((*at).max(offset), (at + piece.len() as u64).min(end));
+        let piece = &piece[(from - at) as usize..(to - at) as usize];
+        out[(from - offset) as usize..(to - offset) as usize].copy_from_slice(piece);
+    }
+}
+
 /// Writes that are still to be made.
 #[derive(Debug, Default)]
 struct Kept {
-    /// What a sync is behind, the oldest first.
-    epochs: VecDeque<Pieces>,
-    /// What no sync is behind.
+    /// What the thread is to make durable, the oldest first, and since when somebody asks for that.
+    epochs: VecDeque<(Pieces, Option<Instant>)>,
+    /// What comes after.
     open: Pieces,
     /// Where the next piece is copied to.
     slab: BytesMut,
     /// The thread is at work.
     running: bool,
-    /// A commit is under way: its writes wait for its sync.
-    committing: bool,
-    /// How long the thread worked for the last commit.
+    /// How long the last sync that was asked for took.
     took: Duration,
     failed: Option<io::Error>,
 }
 
 impl Kept {
     fn is_behind(&self) -> bool {
-        self.running || self.committing || !self.epochs.is_empty() || !self.open.at.is_empty()
+        !self.epochs.is_empty() || !self.open.at.is_empty()
     }
 
     fn bytes(&self) -> usize {
-        self.open.bytes + self.epochs.iter().map(|epoch| epoch.bytes).sum::<usize>()
+        self.open.bytes + self.epochs.iter().map(|(epoch, _)| epoch.bytes).sum::<usize>()
+    }
+
+    /// Whether a sync that was asked for is under way.
+    fn syncs(&self) -> bool {
+        self.failed.is_none() && self.epochs.iter().any(|(_, asked)| asked.is_some())
     }
 
     /// Keeps a copy of a write.
@@ -167,13 +176,6 @@ impl Spill {
         self.lazy.get().is_some()
     }
 
-    /// A durable commit begins, or is over: what it writes goes to the disk behind its back.
-    pub(crate) fn committing(&self, begins: bool) {
-        let mut kept = self.kept.lock();
-        kept.committing = begins && self.is_lazy();
-        self.look(&kept);
-    }
-
     fn look(&self, kept: &Kept) {
         self.any.store(kept.is_behind(), Ordering::Release);
     }
@@ -185,7 +187,7 @@ impl Spill {
     pub(crate) fn is_synced(&self) -> io::Result<bool> {
         let kept = self.kept.lock();
         kept.check()?;
-        Ok(kept.epochs.is_empty())
+        Ok(!kept.syncs())
     }
 
     /// Waits until everything that was to be durable is.
@@ -194,38 +196,36 @@ impl Spill {
     /// As [`Spill::is_synced`].
     pub(crate) fn wait(&self) -> io::Result<()> {
         let mut kept = self.kept.lock();
+        self.moved.wait_while(&mut kept, |kept| kept.syncs());
+        kept.check()
+    }
+
+    /// Waits until the thread has nothing to do.
+    fn rest(&self) -> io::Result<()> {
+        let mut kept = self.kept.lock();
         self.moved.wait_while(&mut kept, |kept| kept.running);
         kept.check()
     }
 
-    /// How long the thread worked for the last commit, without holding anybody up.
+    /// How long the last sync took that was asked for, without holding anybody up.
     pub(crate) fn sync_took(&self) -> Duration {
         self.kept.lock().took
     }
 
-    /// Writes what no sync is behind, piece by piece, so that nobody waits long for the lock; the disk's error when there
-    /// is no space (written twice does no harm).
-    fn write_open(&self, file: &dyn DiskFile) -> io::Result<()> {
-        loop {
-            let first = {
-                let kept = self.kept.lock();
-                let first = kept.open.at.first_key_value().map(|(at, piece)| (*at, piece.clone()));
-                first.filter(|_| !kept.committing && kept.epochs.is_empty())
-            };
-            let Some((at, piece)) = first else { return Ok(()) };
-            file.write_all_at(&piece, at)?;
-            self.kept.lock().open.written(at, &piece);
-            self.moved.notify_all();
-        }
-    }
-
     /// Writes pieces, those that lie side by side together, and waits for space where there is none.
     fn write_all(&self, file: &dyn DiskFile, pieces: &[(u64, Bytes)]) -> io::Result<()> {
-        let side_by_side = |a: &(u64, Bytes), b: &(u64, Bytes)| a.0 + a.1.len() as u64 == b.0;
-        for run in pieces.chunk_by(side_by_side).flat_map(|run| run.chunks(VECTOR_MAX)) {
-            let parts: Vec<IoSlice<'_>> = run.iter().map(|(_, piece)| IoSlice::new(piece)).collect();
+        let (mut whole, mut rest) = (Vec::new(), pieces);
+        while let Some((at, _)) = rest.first() {
+            whole.clear();
+            while let Some((next, piece)) = rest.first()
+                && at + whole.len() as u64 == *next
+                && whole.len() < WRITE_BYTES_MAX
+            {
+                whole.extend_from_slice(piece);
+                rest = &rest[1..];
+            }
             loop {
-                match file.write_vectored_at(&parts, run[0].0) {
+                match file.write_all_at(&whole, *at) {
                     Err(error) if is_full(&error) && !self.closing.load(Ordering::Acquire) => {
                         std::thread::sleep(SPACE_RETRY);
                     }
@@ -236,35 +236,30 @@ impl Spill {
         Ok(())
     }
 
-    /// The thread: makes one epoch after the other durable, then writes what is open, and ends.
+    /// The thread: makes one epoch after the other durable, and ends.
     fn run(&self, file: &dyn DiskFile) {
-        let began = Instant::now();
-        let mut took = Duration::ZERO;
         loop {
-            let first = self.kept.lock().epochs.front().map(Pieces::all);
-            let done = match &first {
-                Some(pieces) => self.write_all(file, pieces).and_then(|()| file.sync_data()),
-                None => self.write_open(file),
-            };
+            let first = self.kept.lock().epochs.front().map(|(pieces, _)| pieces.all());
+            let pieces = first.unwrap_or_default();
+            let done = self.write_all(file, &pieces).and_then(|()| file.sync_data());
+            drop(pieces);
             let mut kept = self.kept.lock();
             match done {
-                // A full disk: the pieces stay, and the next sync takes them along.
-                Err(error) if first.is_none() && is_full(&error) => kept.running = false,
                 Err(error) => (kept.failed, kept.running) = (Some(error), false),
-                Ok(()) if first.is_some() => {
-                    kept.epochs.pop_front();
-                    took = began.elapsed();
-                    if kept.epochs.is_empty() {
-                        self.lazy.get().into_iter().for_each(|stats| stats.commits.observe(took));
+                Ok(()) => {
+                    if let Some((_, Some(asked))) = kept.epochs.pop_front() {
+                        kept.took = asked.elapsed();
+                        self.lazy.get().into_iter().for_each(|stats| stats.commits.observe(kept.took));
                     }
+                    kept.running = !kept.epochs.is_empty();
                 }
-                Ok(()) => kept.running = !kept.epochs.is_empty(),
             }
-            kept.took = took;
+            if !kept.running {
+                kept.slab = BytesMut::new();
+            }
             self.look(&kept);
             self.moved.notify_all();
             if !kept.running {
-                kept.slab = BytesMut::new();
                 return;
             }
         }
@@ -282,19 +277,28 @@ impl Backend {
         Self { file, spill }
     }
 
-    /// Keeps a write behind what is kept already; false when nothing is, and it may be made.
+    /// Keeps a write where the thread makes all of them, or behind what is kept already; false when it may be made.
     fn keep(&self, offset: u64, data: &[u8]) -> bool {
+        let lazy = self.spill.is_lazy();
         let mut kept = self.spill.kept.lock();
         self.spill.moved.wait_while(&mut kept, |kept| kept.running && kept.bytes() >= KEPT_BYTES_MAX);
-        let behind = kept.is_behind();
-        if behind {
-            kept.keep(offset, data);
-            // What a commit left behind its last sync would otherwise wait, and all that comes after, for the next one.
-            if !kept.running && !kept.committing && self.spill.is_lazy() {
-                self.start(kept);
-            }
+        if !lazy && !kept.is_behind() {
+            return false;
         }
-        behind
+        kept.keep(offset, data);
+        if lazy && kept.open.bytes >= EPOCH_BYTES {
+            self.seal(kept, None);
+        } else {
+            self.spill.look(&kept);
+        }
+        true
+    }
+
+    /// Gives what is open to the thread.
+    fn seal(&self, mut kept: MutexGuard<'_, Kept>, asked: Option<Instant>) {
+        let open = std::mem::take(&mut kept.open);
+        kept.epochs.push_back((open, asked));
+        self.start(kept);
     }
 
     /// Has the thread work until nothing is left.
@@ -319,23 +323,14 @@ impl Backend {
 
     /// Writes everything that is kept, waiting for the thread, and for space if it must.
     fn settle(&self) -> io::Result<()> {
-        self.spill.wait()?;
+        self.spill.rest()?;
         let all = self.spill.kept.lock().open.all();
         self.spill.write_all(&*self.file, &all)?;
         let mut kept = self.spill.kept.lock();
+        // A reader may have written a page meanwhile, which then waits for the next sync.
         all.iter().for_each(|(at, piece)| kept.open.written(*at, piece));
         self.spill.look(&kept);
         Ok(())
-    }
-
-    fn sync_lazily(&self) -> io::Result<()> {
-        let mut kept = self.spill.kept.lock();
-        self.spill.moved.wait_while(&mut kept, |kept| kept.running && kept.epochs.len() >= EPOCHS_MAX);
-        kept.check()?;
-        let open = std::mem::take(&mut kept.open);
-        kept.epochs.push_back(open);
-        self.start(kept);
-        self.spill.kept.lock().check()
     }
 }
 
@@ -345,13 +340,19 @@ impl StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if !self.spilled() {
-            return self.file.read_exact_at(out, offset);
+        let mut found = Vec::new();
+        if self.spilled() {
+            let kept = self.spill.kept.lock();
+            let pieces = kept.epochs.iter().map(|(pieces, _)| pieces).chain([&kept.open]);
+            pieces.for_each(|pieces| pieces.within(offset, out.len(), &mut found));
         }
-        // Under the lock, so that a piece is found here or in the file.
-        let kept = self.spill.kept.lock();
-        self.file.read_exact_at(out, offset)?;
-        kept.epochs.iter().chain([&kept.open]).for_each(|pieces| pieces.lay_over(offset, out));
+        // What is written meanwhile is what was found; redb does not write again where somebody reads.
+        let end = offset + out.len() as u64;
+        let covers = |(at, piece): &(u64, Bytes)| *at <= offset && at + piece.len() as u64 >= end;
+        if !found.last().is_some_and(covers) {
+            self.file.read_exact_at(out, offset)?;
+        }
+        lay_over(&found, offset, out);
         Ok(())
     }
 
@@ -364,15 +365,18 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.spill.is_lazy() {
-            return self.sync_lazily();
+        if !self.spill.is_lazy() {
+            self.settle()?;
+            return self.file.sync_data();
         }
-        self.settle()?;
-        self.file.sync_data()
+        let kept = self.spill.kept.lock();
+        kept.check()?;
+        self.seal(kept, Some(Instant::now()));
+        self.spill.kept.lock().check()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        if self.spilled() && self.keep(offset, data) {
+        if (self.spill.is_lazy() || self.spilled()) && self.keep(offset, data) {
             return Ok(());
         }
         match self.file.write_all_at(data, offset) {
@@ -387,7 +391,6 @@ impl StorageBackend for Backend {
     }
 
     fn close(&self) -> io::Result<()> {
-        self.spill.wait()?;
         self.settle()
     }
 }
@@ -443,9 +446,13 @@ mod tests {
             kept.put(offset, Bytes::copy_from_slice(data.as_bytes()));
             expect[offset as usize..][..data.len()].copy_from_slice(data.as_bytes());
             let mut seen = [b'.'; 20];
-            kept.lay_over(0, &mut seen);
+            let mut found = Vec::new();
+            kept.within(0, 20, &mut found);
+            lay_over(&found, 0, &mut seen);
             assert_eq!(seen, expect);
-            kept.lay_over(3, &mut seen[3..9]);
+            found.clear();
+            kept.within(3, 6, &mut found);
+            lay_over(&found, 3, &mut seen[3..9]);
             assert_eq!(seen, expect);
             assert_eq!(kept.bytes, kept.at.values().map(Bytes::len).sum::<usize>());
         }
@@ -500,14 +507,10 @@ mod tests {
         let backend = Backend::new(Arc::new(Gate { file, go: Mutex::new(go) }), spill.clone());
         let on_disk = || disk.read(Path::new("/state")).unwrap();
         backend.set_len(8).unwrap();
-        backend.write(0, b"a").unwrap();
-        assert_eq!(on_disk(), b"a\0\0\0\0\0\0\0", "nothing is kept without need");
-        spill.committing(true);
         backend.write(0, b"aaaa").unwrap();
         backend.sync_data().unwrap();
         backend.write(0, b"bb").unwrap();
         backend.sync_data().unwrap();
-        spill.committing(false);
         backend.write(4, b"cccc").unwrap();
         let mut seen = [0; 8];
         backend.read(0, &mut seen).unwrap();
@@ -521,9 +524,15 @@ mod tests {
         let_go.send(Ok(())).unwrap();
         spill.wait().unwrap();
         assert!(spill.is_synced().unwrap());
+        backend.settle().unwrap();
         assert_eq!(on_disk(), b"bbaacccc");
-        backend.write(0, b"d").unwrap();
-        assert_eq!(on_disk(), b"dbaacccc");
+        // Much goes to the disk without a sync.
+        backend.set_len(8 + EPOCH_BYTES as u64).unwrap();
+        backend.write(8, &vec![b'e'; EPOCH_BYTES]).unwrap();
+        until(|| on_disk().ends_with(b"eeee"));
+        assert!(spill.is_synced().unwrap(), "nobody asked");
+        let_go.send(Ok(())).unwrap();
+        spill.rest().unwrap();
         // A sync that failed is told to all who ask, and to the next sync.
         backend.sync_data().unwrap();
         let_go.send(Err(io::Error::other("gone"))).unwrap();

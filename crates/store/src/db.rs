@@ -188,12 +188,8 @@ impl Db {
             change(&mut Change { table })?
         };
         let began = Instant::now();
-        let spill = durable.then(|| self.file.lock().spill.clone());
-        spill.iter().for_each(|spill| spill.committing(true));
-        let committed = transaction.commit();
-        spill.iter().for_each(|spill| spill.committing(false));
-        committed.map_err(io)?;
-        if spill.is_some_and(|spill| !spill.is_lazy()) {
+        transaction.commit().map_err(io)?;
+        if durable && !self.file.lock().spill.is_lazy() {
             self.stats.commits.observe(began.elapsed());
         }
         self.bytes.store(self.file_bytes(), Ordering::Relaxed);

@@ -122,6 +122,7 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
         applied,
         dirty: None,
         unsynced: None,
+        swollen: false,
         wakes: None,
         pending: 0,
         durable_every: DURABLE_EVERY,

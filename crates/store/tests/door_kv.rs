@@ -338,7 +338,7 @@ async fn a_long_range_comes_whole_and_in_order() {
     let keys: Vec<String> =
         (0..6000_u32).map(|n| format!("k{:06}", if n < 5000 { n } else { n * 100 })).collect();
     for some in keys.chunks(128) {
-        let puts = some.iter().map(|key| Op::RequestPut(put(key, &format!("value of {key}"))));
+        let puts = some.iter().map(|key| Op::RequestPut(put(key, format!("value of {key}"))));
         kv.txn(txn(puts.collect())).await.unwrap();
     }
     let asked = pb::RangeRequest { range_end: vec![0].into(), ..get("\0") };

@@ -281,6 +281,7 @@ fn applier(options: &Options, opened: &Opened) -> Result<Applier, Error> {
         health: Arc::default(),
         dirty: None,
         unsynced: None,
+        swollen: false,
         wakes: None,
         pending: 0,
         durable_every: DURABLE_EVERY,
