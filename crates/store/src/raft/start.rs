@@ -228,7 +228,9 @@ fn become_member(
     if let Some(members) = first_members(cluster, identity) {
         let mut encoded = Vec::new();
         types::put_stored(&mut encoded, &Stored::new(Some(applied_id(applied)), members));
-        db.update(true, |state| state.set_members(&encoded)).map_err(state)?;
+        // On the disk before the directory is a member's.
+        let done = db.update(true, |state| state.set_members(&encoded)).and_then(|()| db.wait_synced());
+        done.map_err(state)?;
     }
     if last > 0 || applied.index.get() > 0 {
         let vote = Vote::new(TERM, identity.member_id);
