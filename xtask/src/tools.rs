@@ -78,6 +78,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mvn", "maven"),
     ("make", "make"),
     ("protoc", "protobuf-compiler"),
+    // Not a program: protoc comes without the definitions that others import.
+    ("/usr/include/google/protobuf/descriptor.proto", "libprotobuf-dev"),
     ("python3", "python3-venv"),
     ("npm", "npm"),
 ];

@@ -516,6 +516,28 @@ mod tests {
     }
 
     #[test]
+    fn snapshots_are_scheduled_by_flags_or_the_file() {
+        use store::snapshot::Target;
+        assert!(merged(&[], "").unwrap().snapshots.is_none());
+        let schedule =
+            merged(&["--snapshot-every", "6h"], "[store]\nsnapshot-keep = 3").unwrap().snapshots.unwrap();
+        assert_eq!((schedule.every.as_secs(), schedule.keep), (6 * 3600, 3));
+        assert!(matches!(schedule.target, Target::Directory(dir) if dir == Path::new("/tmp/x/snapshots")));
+        let schedule =
+            merged(&[], "[store]\nsnapshot-every = '1d'\nsnapshot-dir = '/s'").unwrap().snapshots.unwrap();
+        assert!(matches!(schedule.target, Target::Directory(dir) if dir == Path::new("/s")));
+        for wrong in [
+            "snapshot-dir = '/s'",
+            "snapshot-every = '6'",
+            "snapshot-every = '1ms'",
+            "snapshot-every = '6h'\nsnapshot-keep = 0",
+            "snapshot-every = '6h'\nsnapshot-dir = 's3://'",
+        ] {
+            assert!(merged(&[], &format!("[store]\n{wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_an_error_that_names_it() {
         let error = merged(&[], "[kafka]\nports = 3").unwrap_err().to_string();
         assert!(error.contains("ports"), "{error}");

@@ -309,7 +309,18 @@ fn up_refuses_the_directory_of_a_server_and_a_server_joins_with_an_empty_one() {
     // A member needs no invitation any more; a store of one's own is no place to join with.
     let again = Server::start(&dir, &["--store-only", "--join", &peer, "--token", &token]);
     drop(again);
-    let alone = Server::run(&root.path().join("b"), &[flags("up"), vec!["--no-broker"]].concat()).stop();
+    // Snapshots by themselves, meanwhile: one that etcdutl would read, and `ketch snapshot` does.
+    let saving =
+        [flags("up"), vec!["--no-broker", "--snapshot-every", "1s", "--snapshot-keep", "1"]].concat();
+    let alone = Server::run(&root.path().join("b"), &saving);
+    let found = eventually("a snapshot", || {
+        let entries = std::fs::read_dir(alone.dir.join("snapshots")).map_err(|error| error.to_string())?;
+        let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        paths.find(|path| path.extension().is_some_and(|end| end == "db")).ok_or_else(String::new)
+    });
+    let alone = alone.stop();
+    let told = outcome(Command::new(KETCH).args(["snapshot", "status"]).arg(&found)).unwrap();
+    assert!(told.contains(", 3.6.0"), "{told}");
     let mut join = Command::new(KETCH);
     join.args(flags("server")).args(["--peer-port", "0", "--join", &peer, "--token", &token]);
     let told = outcome(join.arg("--data-dir").arg(&alone)).unwrap_err();

@@ -271,3 +271,31 @@ async fn what_is_applied_is_merged() {
     assert_eq!(apply("one", "", &config("{y: '1'}")).await.0, 200);
     assert_eq!(version().await, before);
 }
+
+#[tokio::test]
+async fn several_servers_over_one_store_are_all_listed() {
+    let store = testkit::MemStore::shared();
+    let first = World::over(store.clone(), "10.0.0.1", true).await;
+    let second = World::over(store, "10.0.0.2", true).await;
+    let addresses = |answer: serde_json::Value| {
+        let subsets = answer["subsets"].as_array().unwrap().clone();
+        let ips = subsets.iter().flat_map(|subset| subset["addresses"].as_array().unwrap().clone());
+        let mut ips: Vec<_> = ips.map(|address| address["ip"].as_str().unwrap().to_owned()).collect();
+        ips.sort_unstable();
+        ips
+    };
+    // Each has a port of its own here, which a slice cannot say: it has those that are like the first.
+    for world in [&first, &second] {
+        let (code, answer) = world.ask("GET", "/api/v1/namespaces/default/endpoints/kubernetes", "").await;
+        assert_eq!((code, addresses(answer)), (200, vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()]));
+        let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+        let (_, slice) = world.ask("GET", slices, "").await;
+        assert_eq!(slice["endpoints"][0]["addresses"][0], "10.0.0.1");
+        assert_eq!(slice["ports"][0]["port"], first.handle.addr().unwrap().port());
+    }
+    // What one has written the other lists at once.
+    let made = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"by-the-first"}}"#;
+    assert_eq!(first.ask("POST", "/api/v1/namespaces/default/configmaps", made).await.0, 201);
+    let (_, list) = second.ask("GET", "/api/v1/namespaces/default/configmaps", "").await;
+    assert!(list.to_string().contains("by-the-first"), "{list}");
+}

@@ -49,6 +49,11 @@ pub fn admin() -> UserInfo {
 
 impl World {
     pub async fn new() -> Self {
+        Self::over(testkit::MemStore::shared(), "10.42.0.1", false).await
+    }
+
+    /// A server at this address over a store that others may share.
+    pub async fn over(store: Arc<dyn store_api::Store>, advertise: &str, shared_store: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tasks = Tasks::new();
         let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
@@ -61,12 +66,12 @@ impl World {
             service_account_key: pki.service_account_key_der().to_vec(),
             issuer: identity::token::DEFAULT_ISSUER.into(),
             service_cidr: "10.43.0.0/24".parse().unwrap(),
-            advertise: Some("10.42.0.1".parse().unwrap()),
-            shared_store: false,
+            advertise: Some(advertise.parse().unwrap()),
+            shared_store,
             clock: Arc::new(NewYear),
             random: Random::from_seed(7),
         };
-        let handle = Service::start(options, testkit::MemStore::shared(), &tasks).await.unwrap();
+        let handle = Service::start(options, store, &tasks).await.unwrap();
         handle.ready().await;
         Self { handle, pki, _tasks: tasks, _dir: dir }
     }
