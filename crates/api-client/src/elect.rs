@@ -195,7 +195,7 @@ impl Election {
             lease_duration_seconds: Some(LEASE_S),
             acquire_time: if same { before.acquire_time.clone() } else { now.clone() },
             renew_time: now,
-            lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!same)),
+            lease_transitions: Some(before.lease_transitions.map_or(0, |before| before + i32::from(!same))),
             ..before
         });
     }

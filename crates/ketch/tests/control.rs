@@ -4,12 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api_client::Informers;
+use api_client::{Election, Informers};
 use base::clock::SystemClock;
 use base::random::Random;
 use base::task::Tasks;
 use identity::UserInfo;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount,
 };
@@ -343,4 +344,35 @@ async fn a_restart_makes_nothing_twice() {
     let events = second.api::<Event>().list(&ListParams::default()).await.expect("events").items;
     let deleted = events.iter().filter(|event| event.reason.as_deref() == Some("SuccessfulDelete"));
     assert_eq!(deleted.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_leads_and_lets_go_when_it_stops() {
+    let house = House::start().await;
+    let candidate = |name: &str| {
+        let tasks = Tasks::new();
+        let election = Election {
+            client: house.client.clone(),
+            namespace: "kube-system",
+            name: "test",
+            identity: name.to_owned(),
+            clock: SystemClock::shared(),
+        };
+        let leads = election.start(&tasks);
+        (tasks, leads)
+    };
+    let leases: Api<Lease> = Api::namespaced(house.client.clone(), "kube-system");
+    let holder = async || leases.get("test").await.ok()?.spec?.holder_identity;
+    let (first, mut one) = candidate("one");
+    one.wait_for(|leads| *leads).await.expect("it runs");
+    let (_second, mut two) = candidate("two");
+    assert_eq!(holder().await.as_deref(), Some("one"));
+    assert!(!*two.borrow());
+    assert!(first.shutdown(PATIENCE).await && !*one.borrow(), "who stops does not lead");
+    // Well before the Lease would have run out.
+    let soon = tokio::time::timeout(Duration::from_secs(12), two.wait_for(|leads| *leads)).await;
+    soon.expect("the other takes over at once").expect("it runs");
+    assert_eq!(holder().await.as_deref(), Some("two"));
+    let lease = leases.get("test").await.expect("the lease").spec.expect("a spec");
+    assert_eq!((lease.lease_transitions, lease.lease_duration_seconds), (Some(1), Some(15)));
 }
