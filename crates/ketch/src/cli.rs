@@ -47,6 +47,8 @@ pub enum Command {
     Consume(crate::kafka::ConsumeArgs),
     /// List, describe and delete consumer groups
     Group(crate::kafka::GroupArgs),
+    /// Look into the files of a broker
+    Log(crate::kafka::LogArgs),
     /// Save the store to a file, restore it, look into it; in etcd's form
     Snapshot(crate::snapshot::SnapshotArgs),
     /// Say what runs in a data directory

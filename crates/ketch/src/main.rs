@@ -7,6 +7,7 @@
 //!          ├─ down   removes what a data directory runs
 //!          ├─ server the same as a member of a replicated store; token, to join one
 //!          ├─ topic, produce, consume, group  over the Kafka protocol
+//!          ├─ log    reads a broker's files
 //!          └─ image, snapshot, store, status
 //! ```
 
@@ -62,6 +63,7 @@ fn run(cli: cli::Cli) -> anyhow::Result<()> {
         cli::Command::Produce(args) => kafka::run(kafka::produce(args)),
         cli::Command::Consume(args) => kafka::run(kafka::consume(args)),
         cli::Command::Group(args) => kafka::run(kafka::group(args)),
+        cli::Command::Log(args) => kafka::log(&args),
         cli::Command::Snapshot(args) => snapshot::run(&args),
         cli::Command::Status(args) => status::run(&args),
         cli::Command::Completions { shell } => {

@@ -15,7 +15,7 @@ use base::disk::Disk;
 use crate::Offset;
 use crate::index::file_name;
 
-const ENTRY_BYTES: usize = 34;
+pub(crate) const ENTRY_BYTES: usize = 34;
 /// Extension of the files.
 pub(crate) const TXN_INDEX: &str = "txnindex";
 
@@ -41,7 +41,7 @@ impl AbortedTxn {
         bytes
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let field = |n: usize| Some(i64::from_be_bytes(bytes.get(2 + n * 8..10 + n * 8)?.try_into().ok()?));
         (bytes.get(..2)? == [0, 0]).then_some(())?;
         Some(Self {

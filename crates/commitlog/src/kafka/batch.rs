@@ -13,7 +13,7 @@ use crate::{Frame, Framing, Offset, Parsed};
 pub const BATCH_HEADER_BYTES: usize = 61;
 /// Bytes of a batch that its length field does not count.
 const LENGTH_OVERHEAD: usize = 12;
-const CRC_FROM: usize = 21;
+pub(super) const CRC_FROM: usize = 21;
 
 /// The framing of the broker's partitions.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,10 @@ impl BatchHeader {
             base_sequence: i32_at(header, 53),
             count: i32_at(header, 57),
         };
-        let sound = header[16] == 2 && len >= BATCH_HEADER_BYTES && parsed.last_offset_delta >= 0;
+        // The two offsets after the last are numbers too: no caller needs to think of the largest.
+        let next = parsed.base_offset.get().checked_add(i64::from(parsed.last_offset_delta) + 2);
+        let lengths = len >= BATCH_HEADER_BYTES && parsed.last_offset_delta >= 0;
+        let sound = header[16] == 2 && lengths && next.is_some();
         (sound && parsed.base_offset.get() >= 0).then_some(parsed)
     }
 

@@ -28,6 +28,14 @@ pub(crate) fn lines(text: &str) -> Option<Vec<&str>> {
     (version == "0" && entries.len() == count).then_some(entries)
 }
 
+/// A line of an offset checkpoint: topic, partition, offset.
+pub(crate) fn entry(line: &str) -> Option<(&str, i32, Offset)> {
+    let mut words = line.split(' ');
+    let (topic, partition, offset) =
+        (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    words.next().is_none().then_some((topic, partition, Offset(offset)))
+}
+
 /// Lays out entries as a checkpoint.
 pub(crate) fn text<T: std::fmt::Display>(entries: impl ExactSizeIterator<Item = T>) -> String {
     let mut text = format!("0\n{}\n", entries.len());
@@ -42,13 +50,8 @@ pub(crate) fn text<T: std::fmt::Display>(entries: impl ExactSizeIterator<Item = 
 pub fn read(disk: &dyn Disk, path: &Path) -> Offsets {
     let content = disk.read(path).unwrap_or_default();
     let content = String::from_utf8(content).unwrap_or_default();
-    let entry = |line: &str| {
-        let mut words = line.split(' ');
-        let (topic, partition, offset) =
-            (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        words.next().is_none().then(|| ((topic.to_owned(), partition), Offset(offset)))
-    };
-    let parsed: Option<Offsets> = lines(&content).and_then(|lines| lines.into_iter().map(entry).collect());
+    let owned = |line| entry(line).map(|(topic, partition, offset)| ((topic.to_owned(), partition), offset));
+    let parsed: Option<Offsets> = lines(&content).and_then(|lines| lines.into_iter().map(owned).collect());
     if parsed.is_none() && !content.is_empty() {
         tracing::warn!(path = %path.display(), "damaged checkpoint ignored");
     }

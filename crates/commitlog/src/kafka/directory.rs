@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use base::disk::{Disk, DiskFile};
 
-const META: &str = "meta.properties";
+pub(crate) const META: &str = "meta.properties";
 const LOCK: &str = ".lock";
 const CLEAN: &str = ".kafka_cleanshutdown";
-const PARTITION_METADATA: &str = "partition.metadata";
+pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 
 /// Who owns the directory (MetaProperties.java, version 1).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,13 +8,21 @@ use base::disk::Disk;
 use crate::Offset;
 use crate::kafka::checkpoints::{lines, text};
 
-const FILE: &str = "leader-epoch-checkpoint";
+pub(crate) const FILE: &str = "leader-epoch-checkpoint";
 
 /// A leader's first offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochEntry {
     pub epoch: i32,
     pub start: Offset,
+}
+
+impl EpochEntry {
+    /// A line of the file.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let (epoch, start) = line.split_once(' ')?;
+        Some(Self { epoch: epoch.parse().ok()?, start: Offset(start.parse().ok()?) })
+    }
 }
 
 /// Answer to OffsetForLeaderEpoch; -1 and -1 when unknown.
@@ -43,11 +51,8 @@ impl LeaderEpochs {
         let path = dir.join(FILE);
         let content = disk.read(&path).unwrap_or_default();
         let content = String::from_utf8(content).unwrap_or_default();
-        let entry = |line: &str| {
-            let (epoch, start) = line.split_once(' ')?;
-            Some(EpochEntry { epoch: epoch.parse().ok()?, start: Offset(start.parse().ok()?) })
-        };
-        let parsed: Option<Vec<_>> = lines(&content).and_then(|lines| lines.into_iter().map(entry).collect());
+        let parsed: Option<Vec<_>> =
+            lines(&content).and_then(|lines| lines.into_iter().map(EpochEntry::parse).collect());
         let entries = parsed.unwrap_or_default();
         let sorted = entries.is_sorted_by(|a, b| a.epoch < b.epoch && a.start <= b.start);
         Self { path, entries: if sorted { entries } else { Vec::new() } }

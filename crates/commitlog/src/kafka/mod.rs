@@ -11,6 +11,7 @@ mod batch;
 pub mod checkpoints;
 mod cleaner;
 pub mod directory;
+pub mod inspect;
 mod leader_epochs;
 mod partition;
 pub mod producers;

@@ -116,16 +116,20 @@ fn write_part(out: &mut impl Write, part: &Part, shown: &Shown<'_>) -> std::io::
 }
 
 /// Bytes that are no UTF-8 are shown with replacement characters.
-fn text(bytes: Option<&[u8]>) -> Value {
+pub fn text(bytes: Option<&[u8]>) -> Value {
     bytes.map_or(Value::Null, |bytes| String::from_utf8_lossy(bytes).into_owned().into())
+}
+
+/// A record's headers as an object; of those with the same name the last.
+pub fn headers(record: &Record<'_>) -> Map<String, Value> {
+    let named = |header: kafka_wire::record::Header<'_>| {
+        (String::from_utf8_lossy(header.key).into_owned(), text(header.value))
+    };
+    record.headers.clone().map(named).collect()
 }
 
 fn json(shown: &Shown<'_>) -> Value {
     let record = shown.record;
-    let named = |header: kafka_wire::record::Header<'_>| {
-        (String::from_utf8_lossy(header.key).into_owned(), text(header.value))
-    };
-    let headers: Map<String, Value> = record.headers.clone().map(named).collect();
     json!({
         "topic": shown.topic,
         "partition": shown.partition,
@@ -133,7 +137,7 @@ fn json(shown: &Shown<'_>) -> Value {
         "timestamp": record.timestamp,
         "key": text(record.key),
         "value": text(record.value),
-        "headers": headers,
+        "headers": headers(record),
     })
 }
 

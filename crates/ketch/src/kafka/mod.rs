@@ -1,10 +1,11 @@
 //! `ketch topic`, `produce`, `consume`, `group`: tools for people over the public Kafka protocol, for machines without
-//! Kafka's own. Errors go to standard error with exit code 1.
+//! Kafka's own; `ketch log` reads a broker's files. Errors go to standard error with exit code 1.
 
 mod client;
 mod consume;
 mod format;
 mod group;
+mod inspect;
 mod produce;
 mod topic;
 
@@ -181,6 +182,44 @@ pub enum GroupCommand {
     },
 }
 
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    #[command(subcommand)]
+    pub command: LogCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Print what partitions hold and check it; exits with 1 when something is damaged
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A directory of a partition or of all, or one of their files, written by Ketch or Apache Kafka; only read
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// Print the records too, and check that they can be read
+    #[arg(long)]
+    pub records: bool,
+    /// Print the entries of the indexes too
+    #[arg(long)]
+    pub entries: bool,
+    /// Allow gaps between offsets, as compaction leaves them [default: where the cleaner's checkpoint names the partition]
+    #[arg(long)]
+    pub compacted: bool,
+    /// How to print it; json is an object a line
+    #[arg(long, short = 'O', value_name = "FORM", default_value = "text")]
+    pub output: InspectOutput,
+}
+
+/// Forms of `ketch log inspect`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum InspectOutput {
+    Text,
+    Json,
+}
+
 /// One command of a tool; each is short-lived, so one thread does.
 pub fn run<F: Future<Output = Result<()>>>(command: F) -> Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
@@ -208,6 +247,13 @@ pub async fn consume(args: ConsumeArgs) -> Result<()> {
 pub async fn group(args: GroupArgs) -> Result<()> {
     let mut client = args.broker.connect().await?;
     group::run(&mut client, args.command).await
+}
+
+/// `ketch log`.
+pub fn log(args: &LogArgs) -> Result<()> {
+    match &args.command {
+        LogCommand::Inspect(args) => inspect::run(args),
+    }
 }
 
 /// Splits `name=value`.

@@ -75,7 +75,7 @@ impl PartitionLog {
         }
         self.unstable.store(state.producers.has_unstable(), Ordering::Release);
         if unclean {
-            let next = state.epochs.latest().map_or(0, |latest| latest + 1);
+            let next = state.epochs.latest().map_or(0, |latest| latest.saturating_add(1));
             changed |= state.epochs.assign(next, end);
         }
         changed |= state.epochs.truncate_prefix(self.log.start());
