@@ -75,6 +75,14 @@ pub enum Durability {
     PageCache,
 }
 
+/// Splits `KEY=VALUE`; the value may hold more of `=`.
+fn property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("a setting looks like KEY=VALUE".to_owned()),
+    }
+}
+
 /// What the retention of history counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -151,6 +159,13 @@ pub struct PartArgs {
     /// When acks=all is answered [default: fsync]
     #[arg(long, env = "KETCH_KAFKA_DURABILITY", value_name = "WHEN")]
     pub kafka_durability: Option<Durability>,
+    /// One of Kafka's own broker settings, such as log.retention.hours=24; may be given many times
+    ///
+    /// The file has a table for them: [kafka.properties], with names and values in quotes. `listeners` stands in place of
+    /// --listen and --kafka-port: its first listener is the one Ketch's own commands use, and pods reach the broker only at
+    /// a listener on the pod gateway's address.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = property)]
+    pub kafka_property: Vec<(String, String)>,
     /// Name of this node [default: the host's name in lower case]
     #[arg(long, env = "KETCH_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,

@@ -1,5 +1,6 @@
 //! Settings: flags win over the environment, that over the file, that over the defaults.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub pod_kafka: bool,
     pub pod_egress: bool,
     pub kafka_durability: Durability,
+    /// Kafka's own settings of a broker; the broker checks names and values.
+    pub kafka_properties: BTreeMap<String, String>,
     pub node_name: String,
     pub node_ip: Option<IpAddr>,
     pub pod_cidr: Cidr,
@@ -152,6 +155,7 @@ struct KafkaFile {
     port: Option<u16>,
     durability: Option<Durability>,
     pods: Option<bool>,
+    properties: BTreeMap<String, String>,
 }
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -305,6 +309,30 @@ impl StoreFile {
     }
 }
 
+/// Broker settings that follow from Ketch's own, and where those are.
+const OWN_PROPERTIES: &[(&str, &str)] = &[
+    ("broker.id", "one broker runs, with the id 1"),
+    ("node.id", "one broker runs, with the id 1"),
+    ("log.dir", "logs are in 'kafka' under --data-dir"),
+    ("log.dirs", "logs are in 'kafka' under --data-dir"),
+];
+
+impl KafkaFile {
+    fn properties(&self, args: &UpArgs) -> Result<BTreeMap<String, String>> {
+        let mut properties = self.properties.clone();
+        properties.extend(args.kafka_property.iter().cloned());
+        for (key, why) in OWN_PROPERTIES {
+            if properties.contains_key(*key) {
+                bail!("the broker setting {key} cannot be given: {why}");
+            }
+        }
+        if properties.contains_key("listeners") && args.kafka_port.or(self.port).is_some() {
+            bail!("the broker setting listeners names every port: leave --kafka-port (kafka.port) out");
+        }
+        Ok(properties)
+    }
+}
+
 impl Config {
     /// Merges flags (with the environment already in them), the file and the defaults.
     ///
@@ -378,6 +406,7 @@ impl Config {
             broker: !args.no_broker && file.kafka.enabled.unwrap_or(true),
             pod_kafka: !args.no_pod_kafka && file.kafka.pods.unwrap_or(true),
             pod_egress: !args.no_pod_egress && file.network.egress.unwrap_or(true),
+            kafka_properties: file.kafka.properties(args)?,
             kafka_durability: args.kafka_durability.or(file.kafka.durability).unwrap_or(Durability::Fsync),
             node_name: args.node_name.clone().or(file.kubelet.node_name).map_or_else(host_name, Ok)?,
             node_ip: args.node_ip.or(file.kubelet.node_ip),
@@ -541,6 +570,32 @@ mod tests {
     fn an_unknown_key_is_an_error_that_names_it() {
         let error = merged(&[], "[kafka]\nports = 3").unwrap_err().to_string();
         assert!(error.contains("ports"), "{error}");
+    }
+
+    #[test]
+    fn broker_settings_come_from_the_file_and_from_flags() {
+        let file = "[kafka.properties]\n'log.retention.hours' = '2'\n'num.partitions' = '3'";
+        let config = merged(&["--kafka-property", "num.partitions=5", "--kafka-property", "a=b=c"], file);
+        let expected = [("a", "b=c"), ("log.retention.hours", "2"), ("num.partitions", "5")];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(config.unwrap().kafka_properties, BTreeMap::from(expected));
+        assert!(merged(&[], "").unwrap().kafka_properties.is_empty());
+        assert!(merged(&["--kafka-property", "=x"], "").is_err());
+        assert!(merged(&["--kafka-property", "x"], "").is_err());
+        for key in ["broker.id", "node.id", "log.dir", "log.dirs"] {
+            let error = merged(&["--kafka-property", &format!("{key}=1")], "").unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn listeners_and_the_port_exclude_each_other() {
+        let listeners = ["--kafka-property", "listeners=PLAINTEXT://127.0.0.1:0"];
+        assert!(merged(&listeners, "").is_ok());
+        for (flags, file) in [(&["--kafka-port", "1"][..], ""), (&[][..], "[kafka]\nport = 1")] {
+            let error = merged(&[&listeners[..], flags].concat(), file).unwrap_err().to_string();
+            assert!(error.contains("--kafka-port"), "{error}");
+        }
     }
 
     #[test]

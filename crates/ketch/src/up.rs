@@ -374,6 +374,7 @@ impl<'a> Voyage<'a> {
             Durability::Fsync => broker::Durability::Fsync,
             Durability::PageCache => broker::Durability::PageCache,
         };
+        options.properties.clone_from(&self.config.kafka_properties);
         let (store, tasks) = (footing.store.clone(), self.tasks.clone());
         let starting =
             self.runtimes.broker.spawn(async move { broker::Service::start(options, store, &tasks).await });

@@ -19,9 +19,14 @@ struct Up {
 
 impl Up {
     fn start(flags: &[&str]) -> Self {
+        Self::launch(&[&["--kafka-port", "0"], flags].concat())
+    }
+
+    /// The same with Kafka's port left to `flags`.
+    fn launch(flags: &[&str]) -> Self {
         let root = tempfile::tempdir().expect("a directory");
         let dir = root.path().join("data");
-        let ports = ["--api-port", "0", "--kafka-port", "0", "--console-port", "0", "--etcd-port", "0"];
+        let ports = ["--api-port", "0", "--etcd-port", "0", "--console-port", "0"];
         let mut process = Command::new(KETCH)
             .args(["up", "--no-node", "--data-dir"])
             .arg(&dir)
@@ -199,4 +204,34 @@ fn the_durability_that_is_on_is_said() {
         let status = up.ok(&["status"], "");
         assert!(status.contains(&format!("kafka durability: {name}")), "{status}");
     }
+}
+
+#[test]
+fn kafkas_own_settings_reach_the_broker() {
+    let root = tempfile::tempdir().expect("a directory");
+    let file = root.path().join("ketch.toml");
+    let properties = "listeners = 'PLAINTEXT://127.0.0.1:0,OTHER://127.0.0.1:0'\n\
+        'listener.security.protocol.map' = 'PLAINTEXT:PLAINTEXT,OTHER:PLAINTEXT'\n\
+        'num.partitions' = '2'\n";
+    std::fs::write(&file, format!("[kafka.properties]\n{properties}")).expect("written");
+    let file = file.to_str().expect("text");
+    let up = Up::launch(&["--config", file, "--kafka-property", "num.partitions=3"]);
+    assert!(up.endpoint("kafka").starts_with("127.0.0.1:"), "{}", up.endpoint("kafka"));
+    up.ok(&["produce", "made", "--quiet"], "a line\n");
+    let described = up.ok(&["topic", "describe", "made", "--json"], "");
+    let described: serde_json::Value = serde_json::from_str(&described).expect("JSON");
+    assert_eq!(described[0]["partitions"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn an_unknown_setting_is_refused_by_name() {
+    let root = tempfile::tempdir().expect("a directory");
+    let output = Command::new(KETCH)
+        .args(["up", "--no-node", "--no-etcd-port", "--api-port", "0", "--kafka-port", "0"])
+        .args(["--console-port", "0", "--kafka-property", "no.such=1", "--data-dir"])
+        .arg(root.path().join("data"))
+        .output()
+        .expect("ketch runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains("unknown broker configuration no.such"), "{told}");
 }
