@@ -103,6 +103,7 @@ fn topics_records_groups_and_metrics() {
     topics(&up);
     records(&up);
     places(&up);
+    readers_that_leave(&up);
     let metrics = up.get("/metrics");
     assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
     let produced = "kafka_server_brokertopicmetrics_messagesin_total{topic=\"keyed\"} 100";
@@ -116,6 +117,21 @@ fn topics_records_groups_and_metrics() {
     assert_eq!(up.ok(&["topic", "delete", "orders"], ""), "deleted topic 'orders'\n");
     assert!(up.refused(&["topic", "delete", "orders"]).contains("UNKNOWN_TOPIC_OR_PARTITION"));
     assert_eq!(up.ok(&["group", "list"], ""), "");
+}
+
+/// Whoever reads a command's output may leave before the end.
+fn readers_that_leave(up: &Up) {
+    let consume = ["consume", "keyed", "-o", "beginning", "--exit"];
+    let describe = ["topic", "describe", "keyed"];
+    for args in [&["topic", "list"][..], &["topic", "list", "--json"], &describe, &consume] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(KETCH);
+        command.args(args).env("KETCH_DATA_DIR", &up.dir).stdout(writer);
+        let output = command.output().expect("ketch runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && told.is_empty(), "{args:?}: {:?} {told}", output.status);
+    }
 }
 
 fn topics(up: &Up) {

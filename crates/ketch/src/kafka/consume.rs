@@ -13,6 +13,7 @@ use kafka_wire::record;
 use super::ConsumeArgs;
 use super::client::{Client, check};
 use super::format::{Format, Shown};
+use super::output::written;
 use super::topic::{EARLIEST, LATEST, offsets};
 
 const FETCH: i16 = 11;
@@ -143,7 +144,7 @@ impl Reader {
             aborted.sort_unstable();
             self.print(partition.partition_index, &partition.records.unwrap_or_default(), &aborted)?;
         }
-        std::io::stdout().flush()?;
+        written(std::io::stdout().flush())?;
         Ok(before - self.left)
     }
 
@@ -178,7 +179,7 @@ impl Reader {
                 }
                 self.left -= 1;
                 let shown = Shown { topic: &self.args.topic, partition, record: &record };
-                self.format.write(&mut out, &shown)?;
+                written(self.format.write(&mut out, &shown))?;
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use kafka_wire::messages::{
 
 use super::GroupCommand;
 use super::client::{Client, check};
+use super::output::line;
 use super::topic::{LATEST, offsets};
 
 const LIST: i16 = 4;
@@ -31,7 +32,7 @@ async fn list(client: &mut Client) -> Result<()> {
     check(answer.error_code, None)?;
     answer.groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
     for group in answer.groups {
-        println!("{}  {}", group.group_id, group.group_state);
+        line(format_args!("{}  {}", group.group_id, group.group_state))?;
     }
     Ok(())
 }
@@ -41,9 +42,9 @@ async fn describe(client: &mut Client, name: &str) -> Result<()> {
     let answer: DescribeGroupsResponse = client.call(&request, DESCRIBE).await?;
     let group = answer.groups.first().context("the broker did not answer about the group")?;
     check(group.error_code, None)?;
-    println!("{name}  {}  members {}", group.group_state, group.members.len());
+    line(format_args!("{name}  {}  members {}", group.group_state, group.members.len()))?;
     for member in &group.members {
-        println!("  {}  {}  {}", member.member_id, member.client_id, member.client_host);
+        line(format_args!("  {}  {}  {}", member.member_id, member.client_id, member.client_host))?;
     }
     let request = OffsetFetchRequest { group_id: name.into(), topics: None, ..Default::default() };
     let answer: OffsetFetchResponse = client.call(&request, OFFSET_FETCH).await?;
@@ -54,7 +55,11 @@ async fn describe(client: &mut Client, name: &str) -> Result<()> {
         let indexes: Vec<i32> = committed.keys().copied().collect();
         let ends = offsets(client, &topic.name, &indexes, LATEST).await?;
         for ((index, at), end) in committed.iter().zip(ends) {
-            println!("  {} {index}  committed {at}  end {end}  lag {}", topic.name, (end - at).max(0));
+            line(format_args!(
+                "  {} {index}  committed {at}  end {end}  lag {}",
+                topic.name,
+                (end - at).max(0)
+            ))?;
         }
     }
     Ok(())
@@ -65,7 +70,7 @@ async fn delete(client: &mut Client, groups_names: Vec<String>) -> Result<()> {
     let answer: DeleteGroupsResponse = client.call(&request, DELETE).await?;
     for deleted in &answer.results {
         check(deleted.error_code, None).with_context(|| format!("group '{}'", deleted.group_id))?;
-        println!("deleted group '{}'", deleted.group_id);
+        line(format_args!("deleted group '{}'", deleted.group_id))?;
     }
     Ok(())
 }

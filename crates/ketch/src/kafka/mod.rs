@@ -6,6 +6,7 @@ mod consume;
 mod format;
 mod group;
 mod inspect;
+mod output;
 mod produce;
 mod topic;
 
@@ -222,7 +223,10 @@ pub enum InspectOutput {
 
 /// One command of a tool; each is short-lived, so one thread does.
 pub fn run<F: Future<Output = Result<()>>>(command: F) -> Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+    match tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command) {
+        Err(error) if error.is::<output::ReaderGone>() => Ok(()),
+        done => done,
+    }
 }
 
 /// `ketch topic`.

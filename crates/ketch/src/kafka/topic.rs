@@ -16,6 +16,7 @@ use kafka_wire::messages::{
 use serde_json::json;
 
 use super::client::{Client, check};
+use super::output::line;
 use super::{TopicCommand, pair};
 
 const CREATE_TOPICS: i16 = 5;
@@ -72,11 +73,11 @@ async fn create(
     let answer: CreateTopicsResponse = client.call(&request, CREATE_TOPICS).await?;
     let made = answer.topics.first().context("the broker did not answer about the topic")?;
     if if_not_exists && made.error_code == ErrorCode::TopicAlreadyExists.code() {
-        println!("topic '{name}' exists");
+        line(format_args!("topic '{name}' exists"))?;
         return Ok(());
     }
     check(made.error_code, made.error_message.as_deref())?;
-    println!("created topic '{name}' with {} partition(s)", made.num_partitions);
+    line(format_args!("created topic '{name}' with {} partition(s)", made.num_partitions))?;
     Ok(())
 }
 
@@ -92,10 +93,9 @@ async fn list(client: &mut Client, internal: bool, json: bool) -> Result<()> {
     let topics = topics(client, internal).await?;
     let names: Vec<&str> = topics.iter().filter_map(|topic| topic.name.as_deref()).collect();
     match json {
-        true => println!("{}", json!(names)),
-        false => names.iter().for_each(|name| println!("{name}")),
+        true => line(json!(names)),
+        false => names.iter().try_for_each(line),
     }
-    Ok(())
 }
 
 async fn describe(client: &mut Client, names: &[String], json: bool) -> Result<()> {
@@ -112,7 +112,7 @@ async fn describe(client: &mut Client, names: &[String], json: bool) -> Result<(
         shown.push(describe_one(client, topic, json).await?);
     }
     if json {
-        println!("{}", json!(shown));
+        line(json!(shown))?;
     }
     Ok(())
 }
@@ -129,16 +129,16 @@ async fn describe_one(
     let configs = configs(client, name).await?;
     let shown: Vec<_> = configs.iter().map(|(key, value)| format!("{key}={value}")).collect();
     if !json {
-        println!("{name}  partitions {}  {}", indexes.len(), shown.join(" "));
+        line(format_args!("{name}  partitions {}  {}", indexes.len(), shown.join(" ")))?;
     }
     let mut partitions = Vec::new();
     for ((partition, start), end) in topic.partitions.iter().zip(starts).zip(ends) {
         let (index, leader) = (partition.partition_index, partition.leader_id);
         let (replicas, isr) = (&partition.replica_nodes, &partition.isr_nodes);
         if !json {
-            println!(
+            line(format_args!(
                 "  {index:<4} leader {leader}  replicas {replicas:?}  isr {isr:?}  offsets {start}..{end}"
-            );
+            ))?;
         }
         partitions.push(json!({"partition": index, "leader": leader, "replicas": replicas, "isr": isr, "start": start, "end": end}));
     }
@@ -216,7 +216,7 @@ async fn alter(
             check(changed.error_code, changed.error_message.as_deref())?;
         }
     }
-    println!("altered topic '{name}'");
+    line(format_args!("altered topic '{name}'"))?;
     Ok(())
 }
 
@@ -227,7 +227,7 @@ async fn delete(client: &mut Client, topic_names: Vec<String>) -> Result<()> {
         let name = deleted.name.as_deref().unwrap_or_default();
         check(deleted.error_code, deleted.error_message.as_deref())
             .with_context(|| format!("topic '{name}'"))?;
-        println!("deleted topic '{name}'");
+        line(format_args!("deleted topic '{name}'"))?;
     }
     Ok(())
 }
