@@ -4,6 +4,7 @@
 //! frame::RequestHead::read(frame) -> (head, reader)      messages::FetchRequest::read(&mut reader, head.version)
 //! frame::response(correlation_id, version, &message) -> chunks
 //! internal::{encode_key, decode_value, ...}              records of __consumer_offsets and its siblings
+//! metadata::{encode, Framed}                             records of __cluster_metadata
 //! record::{Batch, records, Builder}                      record batches, zero copy
 //! ```
 //!
@@ -16,6 +17,7 @@ pub mod error;
 pub mod frame;
 mod generated;
 pub mod internal;
+pub mod metadata;
 pub mod record;
 
 pub use api::ApiKey;

@@ -44,6 +44,12 @@ public class Messages {
                 "RequestHeaderData", "ResponseHeaderData", "LeaderChangeMessage", "ControlRecordTypeSchema")) {
             print(Class.forName("org.apache.kafka.common.message." + name));
         }
+        for (var type : org.apache.kafka.common.metadata.MetadataRecordType.values()) {
+            print(type.newMetadataRecord().getClass());
+        }
+        for (String name : List.of("KRaftVersionRecord", "VotersRecord", "SnapshotHeaderRecord", "SnapshotFooterRecord")) {
+            print(Class.forName("org.apache.kafka.common.message." + name));
+        }
     }
 
     private static void print(Class<?> type) throws Exception {

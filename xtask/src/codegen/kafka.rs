@@ -24,13 +24,14 @@ use schema::{Kind, Spec};
 
 /// The Kafka release whose definitions are used.
 const VERSION: &str = "4.3.1";
-/// Jars of `org.apache.kafka` that hold message definitions.
-const JARS: [&str; 5] = [
-    "kafka-clients",
-    "kafka-group-coordinator",
-    "kafka-transaction-coordinator",
-    "kafka-share-coordinator",
-    "kafka-storage",
+/// Jars of `org.apache.kafka` that hold message definitions, and where they hold them.
+const JARS: [(&str, &str); 6] = [
+    ("kafka-clients", "common/message"),
+    ("kafka-group-coordinator", "common/message"),
+    ("kafka-transaction-coordinator", "common/message"),
+    ("kafka-share-coordinator", "common/message"),
+    ("kafka-storage", "message"),
+    ("kafka-metadata", "common/metadata"),
 ];
 /// Needed by the Java programs only: the client library's own dependencies, in the versions its POM names.
 const LIBRARIES: [&str; 4] = [
@@ -40,12 +41,16 @@ const LIBRARIES: [&str; 4] = [
     "org.xerial.snappy:snappy-java:1.1.10.7",
 ];
 /// Messages of the type `data` and of `kafka-storage` that a broker reads or writes.
-const DATA: [&str; 7] = [
+const DATA: [&str; 11] = [
     "ConsumerProtocolSubscription",
     "ConsumerProtocolAssignment",
     "ControlRecordTypeSchema",
     "EndTxnMarker",
     "LeaderChangeMessage",
+    "KRaftVersionRecord",
+    "VotersRecord",
+    "SnapshotHeaderRecord",
+    "SnapshotFooterRecord",
     "DefaultPrincipalData",
     "ProducerSnapshot",
 ];
@@ -111,7 +116,7 @@ fn fetch(work: &Path) -> Result<Vec<PathBuf>> {
     let dir = work.join("jars");
     fs::create_dir_all(&dir)?;
     let mut artifacts: Vec<String> =
-        JARS.iter().map(|name| format!("org.apache.kafka:{name}:{VERSION}")).collect();
+        JARS.iter().map(|(name, _)| format!("org.apache.kafka:{name}:{VERSION}")).collect();
     artifacts.extend(LIBRARIES.map(String::from));
     artifacts.iter().map(|artifact| fetch_one(&dir, artifact)).collect()
 }
@@ -172,10 +177,9 @@ fn digest(dir: &Path) -> Result<String> {
 /// Unpacks the definitions and parses the wanted ones, by name.
 fn load(work: &Path, jars: &[PathBuf]) -> Result<BTreeMap<String, Spec>> {
     let mut specs = BTreeMap::new();
-    for (jar, name) in jars.iter().zip(JARS) {
+    for (jar, (name, inside)) in jars.iter().zip(JARS) {
         let dir = work.join("json").join(name);
         fs::create_dir_all(&dir)?;
-        let inside = if name == "kafka-storage" { "message" } else { "common/message" };
         sh(Command::new("jar").current_dir(&dir).arg("xf").arg(jar).arg(inside))?;
         for entry in fs::read_dir(dir.join(inside))? {
             let path = entry?.path();
@@ -196,7 +200,9 @@ fn wanted(name: &str, spec: &Spec) -> bool {
         Kind::Request => spec.valid.is_some() && spec.listeners.iter().any(|l| l == "broker"),
         Kind::Response => spec.valid.is_some(),
         Kind::CoordinatorKey | Kind::CoordinatorValue | Kind::Header => true,
-        Kind::Data | Kind::Metadata => DATA.contains(&name),
+        // kafka-storage has those of `__remote_log_metadata` too, which nobody writes here.
+        Kind::Metadata => !name.starts_with("Remote"),
+        Kind::Data => DATA.contains(&name),
     }
 }
 

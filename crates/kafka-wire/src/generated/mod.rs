@@ -4,5 +4,6 @@
 pub mod api;
 pub mod error;
 pub mod messages;
+pub mod metadata;
 pub mod records;
 pub mod table;

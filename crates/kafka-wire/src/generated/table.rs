@@ -2,7 +2,7 @@
 
 //! Every message, for tests, tools and fuzzers.
 
-use super::{messages as m, records as r};
+use super::{messages as m, metadata as c, records as r};
 use crate::codec::MessageInfo;
 
 /// Every message with what is needed to decode and encode it by name.
@@ -184,6 +184,7 @@ pub static MESSAGES: &[MessageInfo] = &[
     MessageInfo::of::<r::EndTxnMarker>(),
     MessageInfo::of::<r::GroupMetadataKey>(),
     MessageInfo::of::<r::GroupMetadataValue>(),
+    MessageInfo::of::<r::KRaftVersionRecord>(),
     MessageInfo::of::<r::LeaderChangeMessage>(),
     MessageInfo::of::<r::LegacyOffsetCommitKey>(),
     MessageInfo::of::<r::LegacyOffsetCommitValue>(),
@@ -206,6 +207,8 @@ pub static MESSAGES: &[MessageInfo] = &[
     MessageInfo::of::<r::ShareSnapshotValue>(),
     MessageInfo::of::<r::ShareUpdateKey>(),
     MessageInfo::of::<r::ShareUpdateValue>(),
+    MessageInfo::of::<r::SnapshotFooterRecord>(),
+    MessageInfo::of::<r::SnapshotHeaderRecord>(),
     MessageInfo::of::<r::StreamsGroupCurrentMemberAssignmentKey>(),
     MessageInfo::of::<r::StreamsGroupCurrentMemberAssignmentValue>(),
     MessageInfo::of::<r::StreamsGroupMemberMetadataKey>(),
@@ -220,4 +223,31 @@ pub static MESSAGES: &[MessageInfo] = &[
     MessageInfo::of::<r::StreamsGroupTopologyValue>(),
     MessageInfo::of::<r::TransactionLogKey>(),
     MessageInfo::of::<r::TransactionLogValue>(),
+    MessageInfo::of::<r::VotersRecord>(),
+    MessageInfo::of::<c::AbortTransactionRecord>(),
+    MessageInfo::of::<c::AccessControlEntryRecord>(),
+    MessageInfo::of::<c::BeginTransactionRecord>(),
+    MessageInfo::of::<c::BrokerRegistrationChangeRecord>(),
+    MessageInfo::of::<c::ClearElrRecord>(),
+    MessageInfo::of::<c::ClientQuotaRecord>(),
+    MessageInfo::of::<c::ConfigRecord>(),
+    MessageInfo::of::<c::DelegationTokenRecord>(),
+    MessageInfo::of::<c::EndTransactionRecord>(),
+    MessageInfo::of::<c::FeatureLevelRecord>(),
+    MessageInfo::of::<c::FenceBrokerRecord>(),
+    MessageInfo::of::<c::NoOpRecord>(),
+    MessageInfo::of::<c::PartitionChangeRecord>(),
+    MessageInfo::of::<c::PartitionRecord>(),
+    MessageInfo::of::<c::ProducerIdsRecord>(),
+    MessageInfo::of::<c::RegisterBrokerRecord>(),
+    MessageInfo::of::<c::RegisterControllerRecord>(),
+    MessageInfo::of::<c::RemoveAccessControlEntryRecord>(),
+    MessageInfo::of::<c::RemoveDelegationTokenRecord>(),
+    MessageInfo::of::<c::RemoveTopicRecord>(),
+    MessageInfo::of::<c::RemoveUserScramCredentialRecord>(),
+    MessageInfo::of::<c::TopicRecord>(),
+    MessageInfo::of::<c::UnfenceBrokerRecord>(),
+    MessageInfo::of::<c::UnregisterBrokerRecord>(),
+    MessageInfo::of::<c::UserScramCredentialRecord>(),
+    MessageInfo::of::<c::ZkMigrationStateRecord>(),
 ];

@@ -13,9 +13,12 @@ const MARK: &str = "// Made by `cargo xtask codegen kafka`; not to be edited.\n\
 /// All files, by path below `generated/`.
 pub fn all(specs: &BTreeMap<String, Spec>, errors: &str) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    let (messages, records): (Vec<&Spec>, Vec<&Spec>) =
+    let (messages, others): (Vec<&Spec>, Vec<&Spec>) =
         specs.values().partition(|s| matches!(s.kind, Kind::Request | Kind::Response | Kind::Header));
-    for (dir, group) in [("messages", &messages), ("records", &records)] {
+    let (metadata, records): (Vec<&Spec>, Vec<&Spec>) =
+        others.into_iter().partition(|s| s.kind == Kind::Metadata);
+    let groups = [("messages", &messages), ("records", &records), ("metadata", &metadata)];
+    for (dir, group) in groups {
         for spec in group {
             files.insert(format!("{dir}/{}.rs", snake(&spec.name)), message(spec)?);
         }
@@ -23,7 +26,7 @@ pub fn all(specs: &BTreeMap<String, Spec>, errors: &str) -> Result<BTreeMap<Stri
     }
     files.insert("api.rs".into(), api_keys(specs));
     files.insert("error.rs".into(), error_codes(errors)?);
-    files.insert("table.rs".into(), table(&messages, &records));
+    files.insert("table.rs".into(), table(&messages, &records, &metadata));
     files.insert("mod.rs".into(), root());
     Ok(files)
 }
@@ -31,13 +34,14 @@ pub fn all(specs: &BTreeMap<String, Spec>, errors: &str) -> Result<BTreeMap<Stri
 fn root() -> String {
     format!(
         "{MARK}#![allow(clippy::field_reassign_with_default, clippy::single_match)]\n\
-         pub mod api;\npub mod error;\npub mod messages;\npub mod records;\npub mod table;\n"
+         pub mod api;\npub mod error;\npub mod messages;\npub mod metadata;\npub mod records;\npub mod table;\n"
     )
 }
 
 fn index(dir: &str, group: &[&Spec]) -> String {
     let what = match dir {
         "messages" => "Requests, responses and headers.",
+        "metadata" => "Records of `__cluster_metadata`.",
         _ => "Keys and values of internal topics, control records, and the data that clients embed.",
     };
     let mut out = format!("{MARK}//! {what}\n\n");
@@ -544,12 +548,12 @@ fn camel(screaming: &str) -> String {
     screaming.split('_').map(word).collect()
 }
 
-fn table(messages: &[&Spec], records: &[&Spec]) -> String {
+fn table(messages: &[&Spec], records: &[&Spec], metadata: &[&Spec]) -> String {
     let mut out = format!("{MARK}//! Every message, for tests, tools and fuzzers.\n\n");
-    out += "use super::{messages as m, records as r};\nuse crate::codec::MessageInfo;\n\n";
+    out += "use super::{messages as m, metadata as c, records as r};\nuse crate::codec::MessageInfo;\n\n";
     out += "/// Every message with what is needed to decode and encode it by name.\n";
     out += "pub static MESSAGES: &[MessageInfo] = &[\n";
-    for (module, group) in [("m", messages), ("r", records)] {
+    for (module, group) in [("m", messages), ("r", records), ("c", metadata)] {
         for spec in group {
             let _ = writeln!(out, "MessageInfo::of::<{module}::{}>(),", spec.name);
         }

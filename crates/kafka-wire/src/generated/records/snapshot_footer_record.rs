@@ -1,0 +1,33 @@
+// Made by `cargo xtask codegen kafka`; not to be edited.
+
+//! `SnapshotFooterRecord`, versions 0.
+
+use crate::codec::*;
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct SnapshotFooterRecord {
+    pub version: i16,
+}
+
+impl Wire for SnapshotFooterRecord {
+    const MIN_SIZE: usize = 3;
+
+    fn decode(r: &mut Reader, _version: i16) -> Result<Self, DecodeError> {
+        let mut m = Self::default();
+        m.version = r.i16()?;
+        r.skip_tags()?;
+        Ok(m)
+    }
+
+    fn encode(&self, w: &mut Encoder, _version: i16) {
+        w.i16(self.version);
+        w.no_tags();
+    }
+}
+
+impl Message for SnapshotFooterRecord {
+    const NAME: &'static str = "SnapshotFooterRecord";
+    const KEY: i16 = -1;
+    const VERSIONS: (i16, i16) = (0, 0);
+    const FLEXIBLE_FROM: i16 = 0;
+}
