@@ -10,6 +10,9 @@
 
 /// Points of one push: more than a client has series for, and far fewer than would fit its bytes.
 const POINTS_MAX: usize = 20_000;
+/// Bytes of the names and labels of one push's series, which every point of a metric has to itself: a long name must not
+/// be multiplied by many points. Points beyond are skipped; a client's thousand series take a tenth of it.
+const KEY_BYTES_MAX: usize = 4 << 20;
 /// Labels of a series.
 const LABELS_MAX: usize = 16;
 /// `AGGREGATION_TEMPORALITY_DELTA`.
@@ -36,6 +39,27 @@ pub(crate) struct Point {
 pub(crate) struct Value {
     pub number: f64,
     pub is_total: bool,
+}
+
+/// The points of one push.
+#[derive(Debug, Default)]
+struct Points {
+    all: Vec<Point>,
+    /// Bytes of their names and labels.
+    key_bytes: usize,
+}
+
+impl Points {
+    /// Whether there is room for a point with this name and these labels, which it takes then.
+    fn has_room(&mut self, name: &str, labels: &[(String, String)], own: &[(String, String)]) -> bool {
+        let texts = labels.iter().chain(own).map(|(key, value)| key.len() + value.len());
+        let key_bytes = self.key_bytes + name.len() + texts.sum::<usize>();
+        let room = self.all.len() < POINTS_MAX && key_bytes <= KEY_BYTES_MAX;
+        if room {
+            self.key_bytes = key_bytes;
+        }
+        room
+    }
 }
 
 impl Point {
@@ -115,15 +139,15 @@ impl<'a> Fields<'a> {
 
 /// The points of a `MetricsData`; None when it is malformed.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<Point>> {
-    let mut points = Vec::new();
+    let mut points = Points::default();
     Fields(bytes).each(|number, field| match (number, field) {
         (1, Field::Bytes(resource)) => resource_metrics(resource, &mut points),
         _ => Some(()),
     })?;
-    Some(points)
+    Some(points.all)
 }
 
-fn resource_metrics(bytes: &[u8], points: &mut Vec<Point>) -> Option<()> {
+fn resource_metrics(bytes: &[u8], points: &mut Points) -> Option<()> {
     let mut labels = Vec::new();
     let mut scopes = Vec::new();
     Fields(bytes).each(|number, field| {
@@ -146,7 +170,7 @@ fn resource_metrics(bytes: &[u8], points: &mut Vec<Point>) -> Option<()> {
     Some(())
 }
 
-fn metric(bytes: &[u8], labels: &[(String, String)], points: &mut Vec<Point>) -> Option<()> {
+fn metric(bytes: &[u8], labels: &[(String, String)], points: &mut Points) -> Option<()> {
     let (mut name, mut gauge, mut sum) = (String::new(), None, None);
     Fields(bytes).each(|number, field| {
         match (number, field) {
@@ -170,15 +194,18 @@ fn metric(bytes: &[u8], labels: &[(String, String)], points: &mut Vec<Point>) ->
     }
     for body in gauge.into_iter().chain(sum) {
         Fields(body).each(|number, field| match (number, field) {
-            (1, Field::Bytes(point)) if points.len() < POINTS_MAX => {
+            (1, Field::Bytes(point)) if points.all.len() < POINTS_MAX => {
                 let (number, own) = data_point(point)?;
+                if !points.has_room(&name, labels, &own) {
+                    return Some(());
+                }
                 let mut labels = labels.to_vec();
                 labels.extend(own);
                 labels.truncate(LABELS_MAX);
                 labels.sort_unstable();
                 labels.dedup_by(|a, b| a.0 == b.0);
                 let key = SeriesKey { name: name.clone(), labels };
-                points.push(Point { key, number, is_total: is_monotonic, is_delta });
+                points.all.push(Point { key, number, is_total: is_monotonic, is_delta });
                 Some(())
             }
             _ => Some(()),
@@ -263,6 +290,18 @@ mod tests {
         let mut value = points[1].first();
         value.take(&points[1]);
         assert_eq!(value.number, 14.0);
+    }
+
+    #[test]
+    fn a_long_name_is_not_multiplied_by_many_points() {
+        let long = |number: u8, body: &[u8]| {
+            let size = [body.len() as u8 | 0x80, (body.len() >> 7) as u8 | 0x80, (body.len() >> 14) as u8];
+            [&[number << 3 | 2][..], &size, body].concat()
+        };
+        let name = "n".repeat(500_000);
+        let metric = [long(1, name.as_bytes()), long(5, &nested(1, &[]).repeat(20_000))].concat();
+        let points = decode(&long(1, &long(2, &long(2, &metric)))).expect("well formed");
+        assert_eq!(points.len(), KEY_BYTES_MAX / name.len());
     }
 
     #[test]
