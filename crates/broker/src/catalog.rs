@@ -654,7 +654,7 @@ fn topic_name(key: &[u8]) -> Option<String> {
     String::from_utf8(key.strip_prefix(TOPICS.as_bytes())?.to_vec()).ok()
 }
 
-fn decode(key: &[u8], value: &[u8]) -> Option<(String, TopicRecord)> {
+pub(crate) fn decode(key: &[u8], value: &[u8]) -> Option<(String, TopicRecord)> {
     let name = topic_name(key)?;
     match serde_json::from_slice(value) {
         Ok(record) => Some((name, record)),
@@ -665,6 +665,6 @@ fn decode(key: &[u8], value: &[u8]) -> Option<(String, TopicRecord)> {
     }
 }
 
-fn encode(record: &TopicRecord) -> Vec<u8> {
+pub(crate) fn encode(record: &TopicRecord) -> Vec<u8> {
     serde_json::to_vec(record).expect("a topic is plain data")
 }

@@ -14,6 +14,9 @@ mod api;
 mod catalog;
 mod config;
 mod door;
+pub mod exchange;
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod listeners;
 mod memory;

@@ -37,13 +37,24 @@ pub(crate) fn collide(a: &str, b: &str) -> bool {
     a != b && a.len() == b.len() && a.replace('.', "_") == b.replace('.', "_")
 }
 
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
 /// Kafka's text form of an id: base64url of its 16 bytes, without padding.
 pub(crate) fn base64url(id: &Uuid) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let number = id.as_u128();
     // 21 groups of six bits from the top, and two bits that remain.
     let top = (0..21).map(|n| (number >> (122 - 6 * n)) as usize & 63);
     top.chain([(number as usize & 3) << 4]).map(|group| ALPHABET[group] as char).collect()
+}
+
+/// The id that Kafka's text form stands for.
+pub(crate) fn from_base64url(text: &str) -> Option<Uuid> {
+    let bytes = text.as_bytes();
+    let digit = |byte: &u8| ALPHABET.iter().position(|known| known == byte).map(|at| at as u128);
+    let (last, top) = bytes.split_last().filter(|_| bytes.len() == 22)?;
+    let number = top.iter().try_fold(0, |number, byte| Some(number << 6 | digit(byte)?))?;
+    // The last group has two bits; what follows them is padding.
+    Some(Uuid::from_u128(number << 2 | digit(last)? >> 4))
 }
 
 /// A fresh id whose text does not begin with a dash (it would look like an option on a command line).
@@ -90,5 +101,9 @@ mod tests {
         assert_eq!(base64url(&Uuid::nil()), "AAAAAAAAAAAAAAAAAAAAAA");
         assert_eq!(base64url(&Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ");
         assert_eq!(base64url(&Uuid::max()), "_____________________w");
+        for id in [Uuid::nil(), Uuid::from_u128(1), Uuid::max(), Uuid::new_v4()] {
+            assert_eq!(from_base64url(&base64url(&id)), Some(id));
+        }
+        assert_eq!((from_base64url("AAA"), from_base64url("AAAAAAAAAAAAAAAAAAAA*Q")), (None, None));
     }
 }

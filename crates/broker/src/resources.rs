@@ -236,7 +236,14 @@ impl Resources {
     }
 }
 
-fn key((kind, name): &Resource) -> String {
+/// What the store holds.
+pub(crate) async fn stored_resources(store: &dyn Store) -> Result<Vec<(Resource, Values)>, crate::Error> {
+    let found = store.range(RangeRequest::prefix(CONFIGS)).await?;
+    Ok(found.kvs.iter().filter_map(|kv| decode(&kv.key, &kv.value)).collect())
+}
+
+/// The key of a resource in the store.
+pub(crate) fn key((kind, name): &Resource) -> String {
     let name = if *kind == Kind::Brokers && name.is_empty() { DEFAULT } else { name };
     format!("{CONFIGS}{}/{name}", kind.word())
 }

@@ -20,10 +20,10 @@ use crate::listeners::{self, Listener};
 use crate::partition::Partition;
 use crate::resources::Resources;
 use crate::root::Root;
-use crate::{Error, Options, door, names, upkeep};
+use crate::{Error, Options, door, exchange, names, upkeep};
 
 /// Key of the cluster's id in the store.
-const CLUSTER_ID: &str = "/ketch/kafka/cluster-id";
+pub(crate) const CLUSTER_ID: &str = "/ketch/kafka/cluster-id";
 /// How long a stop waits for connections to take their answers.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -152,6 +152,8 @@ impl Service {
         tell_server(&mut server, &options, &listeners);
         let server = Arc::new(server);
         let flusher = Flusher::start("kafka-flush").map_err(Error::io("flusher thread"))?;
+        let from = exchange::Source { disk: &*options.disk, dir: &options.dir, clean: opened.last.clean };
+        exchange::resume(from, &*store, options.broker_id).await?;
         let Opened { lock, last, .. } = opened;
         let root = Root::new(
             options.disk.clone(),

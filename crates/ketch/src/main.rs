@@ -7,7 +7,7 @@
 //!          ├─ down   removes what a data directory runs
 //!          ├─ server the same as a member of a replicated store; token, to join one
 //!          ├─ topic, produce, consume, group  over the Kafka protocol
-//!          ├─ log    reads a broker's files
+//!          ├─ log    reads a broker's files, hands them to Apache Kafka and takes them back
 //!          └─ image, snapshot, store, status
 //! ```
 

@@ -157,7 +157,7 @@ fn restore_object(url: &str, dir: &Path, store: &Path, options: RestoreOptions) 
 }
 
 /// Takes the directory's lock, so that nothing runs on it meanwhile.
-fn idle(dir: &Path) -> Result<Lock> {
+pub fn idle(dir: &Path) -> Result<Lock> {
     match Lock::try_take(dir)? {
         Ok(lock) => Ok(lock),
         Err(_) => bail!(

@@ -37,7 +37,7 @@ use crate::partition::Partition;
 use crate::resources::Resources;
 use crate::telemetry::{Client, Telemetry};
 
-pub(crate) use producer_ids::ProducerIds;
+pub(crate) use producer_ids::{NEXT as PRODUCER_IDS, ProducerIds};
 pub(crate) use topics::create_automatically;
 
 /// How old a fetch session must be before another may take its place (`ServerConfigs` of Kafka has it fixed).

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use super::Connection;
 
 /// Key of the first id that no block holds, in decimal.
-const NEXT: &str = "/ketch/kafka/producer-ids";
+pub(crate) const NEXT: &str = "/ketch/kafka/producer-ids";
 /// Ids reserved at a time (ProducerIdsBlock.java): one write to the store per thousand producers.
 const BLOCK: i64 = 1000;
 

@@ -78,6 +78,15 @@ impl RealKafka {
         Self { addr, dir: dir.to_owned(), properties, class_path: class_path.to_owned(), process: None }
     }
 
+    /// The same for a directory whose metadata names no voters: the properties do.
+    pub fn on_exported(root: &Path, dir: &Path, class_path: &str, more: &[(&str, &str)]) -> Self {
+        let kafka = Self::prepare(root, dir, class_path, more);
+        let text = std::fs::read_to_string(&kafka.properties).expect("just written");
+        let text = text.replace("controller.quorum.bootstrap.servers=", "controller.quorum.voters=1@");
+        std::fs::write(&kafka.properties, text).expect("a file");
+        kafka
+    }
+
     /// Starts the process and waits until it takes connections.
     pub fn up(&mut self) {
         let log = std::fs::File::create(self.properties.with_extension("log")).expect("a log file");

@@ -127,6 +127,12 @@ pub fn mark_clean(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     disk.write_atomically(&dir.join(CLEAN), br#"{"version":0,"brokerEpoch":0}"#)
 }
 
+/// Whether every log was closed when the broker stopped; the marker stays.
+#[must_use]
+pub fn is_marked_clean(disk: &dyn Disk, dir: &Path) -> bool {
+    disk.exists(&dir.join(CLEAN))
+}
+
 /// Whether the last stop was clean; the marker is gone afterwards, durably, so that a crash is noticed.
 ///
 /// # Errors

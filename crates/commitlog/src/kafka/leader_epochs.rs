@@ -132,12 +132,24 @@ impl LeaderEpochs {
     /// # Errors
     /// The disk's.
     pub fn save(&self, disk: &dyn Disk) -> io::Result<()> {
-        let content = text(self.entries.iter().map(|e| format!("{} {}", e.epoch, e.start)));
+        let content = self.content();
         let temporary = PathBuf::from(format!("{}.tmp", self.path.display()));
         let file = disk.open(&temporary, true)?;
         file.set_len(0)?;
         file.write_all_at(content.as_bytes(), 0)?;
         disk.rename(&temporary, &self.path)
+    }
+
+    /// The same, durably: for an epoch that no batch carries.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn save_durably(&self, disk: &dyn Disk) -> io::Result<()> {
+        disk.write_atomically(&self.path, self.content().as_bytes())
+    }
+
+    fn content(&self) -> String {
+        text(self.entries.iter().map(|e| format!("{} {}", e.epoch, e.start)))
     }
 }
 

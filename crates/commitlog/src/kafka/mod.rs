@@ -13,6 +13,7 @@ mod cleaner;
 pub mod directory;
 pub mod inspect;
 mod leader_epochs;
+pub mod metadata_log;
 mod partition;
 pub mod producers;
 

@@ -10,6 +10,7 @@ use kafka_wire::record::Record;
 use serde_json::{Value, json};
 
 use super::format::{headers, text};
+use super::output::ReaderGone;
 use super::{InspectArgs, InspectOutput};
 
 /// # Errors
@@ -21,7 +22,10 @@ pub fn run(args: &InspectArgs) -> Result<()> {
         InspectOutput::Text => write_text(&mut out, &item),
         InspectOutput::Json => writeln!(out, "{}", value(&item)),
     });
-    out.flush()?;
+    let damaged = damaged.and_then(|damaged| out.flush().map(|()| damaged));
+    if damaged.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        return Err(ReaderGone.into());
+    }
     match damaged? {
         0 => Ok(()),
         1 => bail!("{} is damaged in one place", args.path.display()),

@@ -3,6 +3,7 @@
 
 mod client;
 mod consume;
+mod exchange;
 mod format;
 mod group;
 mod inspect;
@@ -193,6 +194,25 @@ pub struct LogArgs {
 pub enum LogCommand {
     /// Print what partitions hold and check it; exits with 1 when something is damaged
     Inspect(InspectArgs),
+    /// Write the metadata of Apache Kafka (KRaft) beside the partitions, so that its broker starts on the directory
+    ///
+    /// Nothing may run on the directory, and what ran last must have stopped cleanly. Apache Kafka 4.3 then serves the same
+    /// topics, ids, records, configurations and group offsets. `ketch up` takes back what it did.
+    ExportMetadata(crate::cli::DataDir),
+    /// Take over the directory of an Apache Kafka broker (KRaft), which stands at `kafka` in the data directory
+    ///
+    /// Topics, their ids and configurations and the ids of producers go into the store; the partitions are used as they
+    /// are. `ketch up` does the same by itself; this command shows what it finds, and takes what `up` refuses.
+    ImportMetadata(ImportArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    #[command(flatten)]
+    pub data_dir: crate::cli::DataDir,
+    /// Take over a cluster that is guarded by ACLs, SCRAM users, delegation tokens or quotas, without them
+    #[arg(long)]
+    pub leave_out_security: bool,
 }
 
 #[derive(Debug, Args)]
@@ -223,7 +243,12 @@ pub enum InspectOutput {
 
 /// One command of a tool; each is short-lived, so one thread does.
 pub fn run<F: Future<Output = Result<()>>>(command: F) -> Result<()> {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command) {
+    quietly(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command))
+}
+
+/// Nothing is wrong when the reader of standard output has seen enough.
+fn quietly(done: Result<()>) -> Result<()> {
+    match done {
         Err(error) if error.is::<output::ReaderGone>() => Ok(()),
         done => done,
     }
@@ -256,7 +281,9 @@ pub async fn group(args: GroupArgs) -> Result<()> {
 /// `ketch log`.
 pub fn log(args: &LogArgs) -> Result<()> {
     match &args.command {
-        LogCommand::Inspect(args) => inspect::run(args),
+        LogCommand::Inspect(args) => quietly(inspect::run(args)),
+        LogCommand::ExportMetadata(data_dir) => run(exchange::export(data_dir)),
+        LogCommand::ImportMetadata(args) => run(exchange::import(args)),
     }
 }
 
