@@ -318,7 +318,7 @@ const OWN_PROPERTIES: &[(&str, &str)] = &[
 ];
 
 impl KafkaFile {
-    fn properties(&self, args: &UpArgs) -> Result<BTreeMap<String, String>> {
+    fn properties(&self, args: &PartArgs) -> Result<BTreeMap<String, String>> {
         let mut properties = self.properties.clone();
         properties.extend(args.kafka_property.iter().cloned());
         for (key, why) in OWN_PROPERTIES {
