@@ -38,6 +38,9 @@ const REVISIONS_K: usize = 1000;
 /// Into a failover's round the leader is killed after this.
 const LEADER_LIVES: Duration = Duration::from_secs(2);
 
+/// After a load, until memory is read once more.
+const REST: Duration = Duration::from_secs(3);
+
 type Part = fn(&Programs, &Plan) -> Result<()>;
 
 /// Name, whether `--quick` leaves it out, and how it is run.
@@ -188,7 +191,9 @@ fn memory(programs: &Programs, _: &Plan) -> Result<()> {
     let rss = |pair: &[Servers; 2]| Ok::<_, anyhow::Error>([pair[0].rss_mb()?, pair[1].rss_mb()?]);
     with_bar("RSS, idle", "MB", rss(&pair)?, 15.0);
     rounds(&pair, 1, |servers| programs.load(servers, "fill", KEYS_K, 0))?;
-    line(&format!("RSS after {KEYS_K}k puts of 1 KB"), "MB", rss(&pair)?, false, 3.0);
+    info(&format!("RSS at the end of {KEYS_K}k puts of 1 KB"), "MB", rss(&pair)?);
+    std::thread::sleep(REST);
+    line("RSS a little later", "MB", rss(&pair)?, false, 3.0);
     let mut took = [0.0; 2];
     for (servers, took) in pair.iter_mut().zip(&mut took) {
         *took = servers.restart(programs)?.as_secs_f64() * 1e3;
