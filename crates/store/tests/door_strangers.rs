@@ -170,3 +170,50 @@ async fn a_long_range_is_the_same_however_it_is_read() {
     );
     served.stop().await;
 }
+
+/// Sends a put in DATA frames of `step` bytes; the status of gRPC in the trailers or the head.
+async fn put_in_frames(served: &Served, frame: &[u8], step: usize) -> String {
+    let stream = TcpStream::connect(served.door.addrs()[0]).await.unwrap();
+    let (mut requests, connection) = h2::client::handshake(stream).await.unwrap();
+    let driving = tokio::spawn(connection);
+    let request =
+        Request::post("http://localhost/etcdserverpb.KV/Put").header(GRPC.0, GRPC.1).body(()).unwrap();
+    let (response, mut out) = requests.send_request(request, false).unwrap();
+    for piece in frame.chunks(step) {
+        out.send_data(Bytes::copy_from_slice(piece), false).unwrap();
+    }
+    out.send_data(Bytes::new(), true).unwrap();
+    let mut response = response.await.unwrap();
+    while let Some(piece) = response.body_mut().data().await {
+        let len = piece.unwrap().len();
+        response.body_mut().flow_control().release_capacity(len).unwrap();
+    }
+    let trailers = response.body_mut().trailers().await.unwrap().unwrap_or_default();
+    driving.abort();
+    let status = trailers.get("grpc-status").or(response.headers().get("grpc-status"));
+    status.unwrap().to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_body_is_the_same_in_however_many_frames_it_comes() {
+    use prost::Message as _;
+    let served = Served::start().await;
+    let value = "v".repeat(5000);
+    let message = put("k", &value).encode_to_vec();
+    let frame = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
+    for step in [1, 3, 4096, frame.len()] {
+        assert_eq!(put_in_frames(&served, &frame, step).await, "0", "{step}");
+    }
+    let mut kv = served.kv().await;
+    let found = kv.range(get("k")).await.unwrap().into_inner().kvs.remove(0);
+    assert_eq!((found.version, found.value.len()), (4, 5000));
+    // A flag that says "compressed", and a message cut short, go the ordinary way with all their bytes.
+    let compressed = [&[1], &frame[1..]].concat();
+    for step in [1, frame.len()] {
+        assert_eq!(put_in_frames(&served, &compressed, step).await, "13");
+        assert_eq!(put_in_frames(&served, &frame[..frame.len() - 1], step).await, "13");
+    }
+    let found = kv.range(get("k")).await.unwrap().into_inner().kvs.remove(0);
+    assert_eq!(found.version, 4);
+    served.stop().await;
+}

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use h2::server::{Connection, SendResponse};
@@ -239,23 +239,29 @@ impl Received {
     /// The whole body if it comes to at most `max` bytes. What was read is kept, and seen again when the body goes on
     /// elsewhere.
     pub(super) async fn whole(&mut self, max: usize) -> Option<Bytes> {
-        let mut all = Bytes::new();
-        loop {
-            let piece = std::future::poll_fn(|cx| self.poll_data(cx)).await;
-            match piece {
-                Some(Ok(piece)) if all.is_empty() => all = piece,
-                Some(Ok(piece)) => all = [&all[..], &piece].concat().into(),
-                Some(Err(_)) => return None,
+        // Most come in one piece, which is not copied; many small ones are copied once each.
+        let (mut first, mut joined) = (Bytes::new(), BytesMut::new());
+        let mut failed = false;
+        while !self.data_ended && first.len().max(joined.len()) <= max {
+            match std::future::poll_fn(|cx| self.poll_data(cx)).await {
+                Some(Ok(piece)) if first.is_empty() => first = piece,
+                Some(Ok(piece)) => {
+                    if joined.is_empty() {
+                        joined.extend_from_slice(&first);
+                    }
+                    joined.extend_from_slice(&piece);
+                }
+                Some(Err(_)) => failed = true,
                 None => self.data_ended = true,
             }
-            self.again = Some(all.clone());
-            if self.data_ended || self.stream.is_end_stream() {
-                return (all.len() <= max).then_some(all);
-            }
-            if all.len() > max {
-                return None;
+            if failed || self.stream.is_end_stream() {
+                break;
             }
         }
+        let whole = !failed && (self.data_ended || self.stream.is_end_stream());
+        let all = if joined.is_empty() { first } else { joined.freeze() };
+        self.again = Some(all.clone());
+        (whole && all.len() <= max).then_some(all)
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
