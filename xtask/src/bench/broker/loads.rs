@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::*;
 
+/// A quick run sends so much less.
+const QUICK: u64 = 5;
+
 /// One workload.
 pub(super) struct Load {
     name: &'static str,
@@ -24,7 +27,7 @@ const LOADS: &[Load] = &[
         mode: "produce",
         topic: "small",
         partitions: 6,
-        records: 3_000_000,
+        records: 1_500_000,
         size: 100,
         more: &["acks=all"],
         durable: true,
@@ -34,7 +37,7 @@ const LOADS: &[Load] = &[
         mode: "produce",
         topic: "wide",
         partitions: 100,
-        records: 800_000,
+        records: 400_000,
         size: 1024,
         more: &["acks=all"],
         durable: true,
@@ -44,7 +47,7 @@ const LOADS: &[Load] = &[
         mode: "produce",
         topic: "chatty",
         partitions: 6,
-        records: 320_000,
+        records: 160_000,
         size: 100,
         more: &["producers=16", "linger=0"],
         durable: true,
@@ -54,7 +57,7 @@ const LOADS: &[Load] = &[
         mode: "produce",
         topic: "keyed",
         partitions: 1000,
-        records: 1_000_000,
+        records: 150_000,
         size: 100,
         more: &["producers=50", "keyed=1"],
         durable: false,
@@ -64,7 +67,7 @@ const LOADS: &[Load] = &[
         mode: "produce",
         topic: "crowd",
         partitions: 6,
-        records: 640_000,
+        records: 320_000,
         size: 100,
         more: &["producers=64"],
         durable: true,
@@ -74,7 +77,7 @@ const LOADS: &[Load] = &[
         mode: "produce",
         topic: "exact",
         partitions: 6,
-        records: 500_000,
+        records: 250_000,
         size: 1024,
         more: &["idempotent=1"],
         durable: false,
@@ -84,7 +87,7 @@ const LOADS: &[Load] = &[
         mode: "consume",
         topic: "wide",
         partitions: 100,
-        records: 800_000,
+        records: 400_000,
         size: 1024,
         more: &[],
         durable: false,
@@ -131,7 +134,7 @@ struct Broker {
 
 /// All workloads on all systems, with or without fsync before the answer.
 pub(super) fn run(bench: &Bench, durable: bool) -> Result<()> {
-    let systems: &[System] = match bench.quick {
+    let systems: &[System] = match bench.quick || durable {
         true => &[System::KafkaSmall, System::Ketch],
         false => &[System::KafkaDefault, System::KafkaSmall, System::Ketch],
     };
@@ -147,13 +150,13 @@ pub(super) fn run(bench: &Bench, durable: bool) -> Result<()> {
 fn broker(bench: &Bench, system: System, durable: bool) -> Result<Broker> {
     let dir = Scratch::new(&format!("{}-{}", system.name(), u8::from(durable)))?;
     let running = Running::start(bench, system, &dir.0, &Setup { durable, ..Setup::default() })?;
-    std::thread::sleep(Duration::from_secs(if bench.quick { 5 } else { 60 }));
+    std::thread::sleep(Duration::from_secs(if bench.quick { 3 } else { 30 }));
     let idle_mb = running.status_mb("VmRSS:")?;
     for load in LOADS.iter().filter(|load| load.mode != "consume" && (load.durable || !durable)) {
         bench.topic(&running, load.topic, load.partitions, &[])?;
     }
     // A JVM that has compiled nothing yet is not what people run.
-    one(bench, &running, &LOADS[0], LOADS[0].records / if bench.quick { 10 } else { 3 })?;
+    one(bench, &running, &LOADS[0], LOADS[0].records / if bench.quick { QUICK } else { 2 })?;
     let mut loads = Vec::new();
     for load in LOADS {
         loads.push(match durable && !load.durable {
@@ -165,8 +168,8 @@ fn broker(bench: &Bench, system: System, durable: bool) -> Result<Broker> {
 }
 
 fn measure(bench: &Bench, running: &Running, load: &Load) -> Result<Figures> {
-    let runs = if bench.quick || load.mode == "consume" { 1 } else { RUNS };
-    let records = if bench.quick { load.records / 10 } else { load.records };
+    let runs = if load.mode == "consume" { 1 } else { bench.runs() };
+    let records = if bench.quick { load.records / QUICK } else { load.records };
     let all = (0..runs).map(|_| one(bench, running, load, records)).collect::<Result<Vec<_>>>()?;
     let of = |figure: fn(&Figures) -> f64| middle(all.iter().map(figure).collect());
     let figures = Figures {

@@ -88,6 +88,11 @@ pub fn run(args: &[String]) -> Result<()> {
 }
 
 impl Bench {
+    /// Runs of which the median counts.
+    fn runs(&self) -> usize {
+        if self.quick { 1 } else { RUNS }
+    }
+
     /// A program on the client's core; the JSON it prints.
     fn client(&self, program: &PathBuf, args: &[String]) -> Result<Value> {
         let text = output(Command::new("taskset").args(["-c", CLIENT_CORE]).arg(program).args(args))?;

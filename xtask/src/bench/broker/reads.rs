@@ -25,7 +25,7 @@ pub(super) fn catchup(bench: &Bench) -> Result<()> {
         let dir = Scratch::new(&format!("{}-catchup", system.name()))?;
         let running = filled(bench, system, &dir.0, &Setup::default())?;
         let read = fetch(bench, &running, running.addr, None)?;
-        let bare = middle((0..RUNS).map(|_| bare(bench, &dir.0)).collect::<Result<_>>()?);
+        let bare = middle((0..bench.runs()).map(|_| bare(bench, &dir.0)).collect::<Result<_>>()?);
         println!("| {} | {:.0} | {:.0} | {:.2} |", system.name(), read.mb_s, read.cpu_us, read.mb_s / bare);
         println!("| a read-and-write loop over its files | {bare:.0} | | 1 |");
     }
@@ -62,7 +62,7 @@ pub(super) fn tls(bench: &Bench) -> Result<()> {
 fn filled(bench: &Bench, system: System, dir: &Path, setup: &Setup) -> Result<Running> {
     let running = Running::start(bench, system, dir, setup)?;
     bench.topic(&running, TOPIC, PARTITIONS, &[])?;
-    bench.fill(&running, TOPIC, if bench.quick { 500_000 } else { 2_000_000 })?;
+    bench.fill(&running, TOPIC, if bench.quick { 300_000 } else { 2_000_000 })?;
     Ok(running)
 }
 
@@ -77,7 +77,7 @@ fn fetch(bench: &Bench, running: &Running, addr: SocketAddr, ca: Option<&Path>) 
     args.extend(ca.map(|ca| format!("ca={}", ca.display())));
     bench.client(&bench.raw, &args)?;
     let (mut rates, mut cpu) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
+    for _ in 0..bench.runs() {
         let before = running.cpu_us()?;
         let told = bench.client(&bench.raw, &args)?;
         let mb = field(&told, "bytes")? / 1e6;

@@ -34,8 +34,8 @@ pub(super) fn partitions(bench: &Bench) -> Result<()> {
         let made = start.elapsed();
         running.stop()?;
         let running = Running::start(bench, *system, &dir.0, &Setup::default())?;
-        std::thread::sleep(Duration::from_secs(if bench.quick { 3 } else { 60 }));
-        let idle = running.idle_percent(Duration::from_secs(if bench.quick { 5 } else { 30 }))?;
+        std::thread::sleep(Duration::from_secs(if bench.quick { 2 } else { 15 }));
+        let idle = running.idle_percent(Duration::from_secs(if bench.quick { 3 } else { 20 }))?;
         println!(
             "| {count} | {} | {:.2} | {:.3} | {:.0} | {} | {idle:.2} |",
             system.name(),

@@ -15,7 +15,7 @@ const COMPACTED: [&str; 3] =
 pub(super) fn run(bench: &Bench) -> Result<()> {
     println!("\n### end to end with 1 KB records while retention and compaction run, page cache\n");
     println!("| records/s | system | p50 ms | p99 ms | p99.9 ms |\n|---|---|---|---|---|");
-    let seconds = if bench.quick { 8 } else { 30 };
+    let seconds = if bench.quick { 5 } else { 30 };
     for system in [System::KafkaSmall, System::Ketch] {
         let dir = Scratch::new(&format!("{}-upkeep", system.name()))?;
         let properties = OFTEN.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
