@@ -46,8 +46,9 @@ const APPLY_ENTRIES: usize = 512;
 const SWOLLEN_ENTRIES: usize = 1000;
 /// Entries that the log's thread applies itself.
 const INLINE_ENTRIES: usize = 4;
-/// Events that one step of cleaning up after a compaction looks at: a few milliseconds.
-const SWEEP_EVENTS: usize = 256;
+/// Events that one step of cleaning up after a compaction looks at: a millisecond or so, for which a lone writer may have
+/// to wait.
+const SWEEP_EVENTS: usize = 64;
 /// The same while there are writes, after each batch of them.
 const SWEEP_EVENTS_LOADED: usize = 64;
 
