@@ -13,6 +13,7 @@ use broker::exchange::{self, Exported, Guards, Imported};
 use store_api::Store;
 
 use super::ImportArgs;
+use super::output::line;
 use crate::cli::DataDir;
 use crate::snapshot::idle;
 
@@ -36,8 +37,7 @@ pub async fn export(data_dir: &DataDir) -> Result<()> {
         exchange::export(&RealDisk::shared(), &kafka, &*store, SystemClock::shared().unix_ms()).await
     })
     .await?;
-    print_exported(&dir.join("kafka"), &done);
-    Ok(())
+    print_exported(&dir.join("kafka"), &done)
 }
 
 /// Takes over a directory of Kafka's.
@@ -61,8 +61,7 @@ pub async fn import(args: &ImportArgs) -> Result<()> {
     })
     .await?;
     let done = done.with_context(|| format!("{} holds no metadata of Apache Kafka", kafka.display()))?;
-    print_imported(&dir, &done);
-    Ok(())
+    print_imported(&dir, &done)
 }
 
 /// Opens the data directory's own store for one piece of work.
@@ -78,13 +77,13 @@ where
     Ok(done?)
 }
 
-fn print_exported(dir: &Path, done: &Exported) {
+fn print_exported(dir: &Path, done: &Exported) -> Result<()> {
     let Exported { topics, partitions, node_id, cluster_id, put_aside } = done;
-    println!("exported {topics} topics, {partitions} partitions of cluster {cluster_id}");
+    line(format_args!("exported {topics} topics, {partitions} partitions of cluster {cluster_id}"))?;
     if let Some(path) = put_aside {
-        println!("metadata that was there before is in {}", path.display());
+        line(format_args!("metadata that was there before is in {}", path.display()))?;
     }
-    println!(
+    line(format_args!(
         "Apache Kafka 4.3 starts on it with these among its server.properties:\n\
          process.roles=broker,controller\n\
          node.id={node_id}\n\
@@ -96,18 +95,18 @@ fn print_exported(dir: &Path, done: &Exported) {
          transaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1",
         dir.display()
-    );
+    ))
 }
 
-fn print_imported(dir: &Path, done: &Imported) {
+fn print_imported(dir: &Path, done: &Imported) -> Result<()> {
     let Imported { topics, partitions, deleted, left_out, put_aside } = done;
-    println!("imported {topics} topics, {partitions} partitions");
+    line(format_args!("imported {topics} topics, {partitions} partitions"))?;
     for name in deleted {
-        println!("topic {name} is no more");
+        line(format_args!("topic {name} is no more"))?;
     }
-    for line in left_out {
-        println!("left out: {line}");
+    for what in left_out {
+        line(format_args!("left out: {what}"))?;
     }
-    println!("Kafka's metadata is in {} now", put_aside.display());
-    println!("start it with: ketch up --data-dir {}", dir.display());
+    line(format_args!("Kafka's metadata is in {} now", put_aside.display()))?;
+    line(format_args!("start it with: ketch up --data-dir {}", dir.display()))
 }
