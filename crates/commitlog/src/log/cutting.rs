@@ -100,7 +100,7 @@ impl<F: Framing> Log<F> {
     /// `OutOfRange` above the end; the disk's.
     pub fn remove_prefix(&self, to: Offset, rename_suffix: &str) -> Result<Vec<PathBuf>> {
         let _reshaping = self.reshaping.lock();
-        let writer = self.writer.lock();
+        // Not the writer: appends would wait here for a flush under way. What goes is sealed.
         let _flushing = self.flushing.lock();
         let (start, end) = (self.start(), self.end());
         if to > end {
@@ -114,8 +114,6 @@ impl<F: Framing> Log<F> {
             let count = ends.iter().take(inner.sealed.len()).take_while(|end| **end <= to).count();
             inner.sealed.drain(..count).collect()
         };
-        // Appends need not wait for the directory: what goes is sealed, and out of the list.
-        drop(writer);
         let mut renamed = Vec::new();
         for segment in gone {
             self.bytes.fetch_sub(segment.bytes, Ordering::Relaxed);

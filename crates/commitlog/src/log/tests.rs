@@ -355,3 +355,112 @@ impl DiskFile for SmallFile {
         self.0.set_len(len)
     }
 }
+
+/// Files whose syncs wait for a permit.
+#[derive(Debug)]
+struct Slow {
+    syncs: Arc<Mutex<()>>,
+    begun: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct SlowFile {
+    file: Arc<dyn DiskFile>,
+    syncs: Arc<Mutex<()>>,
+    begun: Arc<AtomicU64>,
+}
+
+impl Disk for Slow {
+    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
+        let file = RealDisk.open(path, create)?;
+        Ok(Arc::new(SlowFile { file, syncs: self.syncs.clone(), begun: self.begun.clone() }))
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.create_dir_all(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_file(path)
+    }
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.remove_dir_all(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+    fn exists(&self, path: &Path) -> bool {
+        RealDisk.exists(path)
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        RealDisk.read(path)
+    }
+}
+
+impl DiskFile for SlowFile {
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(out, offset)
+    }
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+    fn write_vectored_at(&self, parts: &[io::IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.file.write_vectored_at(parts, offset)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        drop(self.syncs.lock());
+        self.file.sync_data()
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+}
+
+#[test]
+fn appends_do_not_wait_for_a_flush_while_old_segments_go() {
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+    let dir = tempfile::tempdir().unwrap();
+    let (syncs, begun) = (Arc::new(Mutex::new(())), Arc::new(AtomicU64::new(0)));
+    let disk = Arc::new(Slow { syncs: syncs.clone(), begun: begun.clone() });
+    let opened = Log::<Plain>::open(disk, dir.path(), options(0), OpenFrom::Clean, Offset(0), &mut |_, _| {});
+    let log = Arc::new(opened.unwrap().0);
+    let append = |n: i64| {
+        let (bytes, span) = frame(n, 1, 900);
+        log.append(&bytes, &span, false).unwrap();
+    };
+    (0..40).for_each(append);
+    let held = syncs.lock();
+    std::thread::scope(|scope| {
+        let (flushing, removing, appending) = (log.clone(), log.clone(), log.clone());
+        scope.spawn(move || flushing.flush().unwrap());
+        while begun.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        scope.spawn(move || removing.remove_prefix(Offset(25), "").unwrap());
+        // It holds the first lock of the order once it is under way, and goes on only after the flush.
+        while log.reshaping.try_lock().is_some() {
+            std::thread::yield_now();
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            let (bytes, span) = frame(40, 1, 900);
+            tell.send(appending.append(&bytes, &span, false).is_ok()).unwrap();
+        });
+        let appended = told.recv_timeout(PATIENCE);
+        drop(held);
+        assert_eq!(appended, Ok(true));
+    });
+    assert_eq!((log.start(), log.end()), (Offset(25), Offset(41)));
+    assert_eq!(offsets(&log, Offset(25), 1 << 20), (25..41).collect::<Vec<_>>());
+}
