@@ -38,6 +38,8 @@ const OPTIONS: PartitionOptions = PartitionOptions {
     segment_ms: i64::MAX,
     segment_jitter_ms: 0,
     index_bytes_max: 1 << 20,
+    index_interval_bytes: 4096,
+    preallocate: false,
     producer_expiration_ms: 86_400_000,
 };
 

@@ -444,6 +444,8 @@ impl Catalog {
             },
             segment_jitter_ms: settings.segment_jitter_ms,
             index_bytes_max: settings.index_bytes_max.max(8) as u64,
+            index_interval_bytes: settings.index_interval_bytes.max(0) as u64,
+            preallocate: settings.preallocate,
             producer_expiration_ms: self.server.number("producer.id.expiration.ms"),
         }
     }

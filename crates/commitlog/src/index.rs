@@ -37,6 +37,17 @@ pub struct Index {
     max: Option<MaxTimestamp>,
     /// How many entries of both the files hold already.
     saved: (usize, usize),
+    interval: Interval,
+}
+
+/// `index.interval.bytes`: more bytes than these lie between two entries.
+#[derive(Debug, Clone, Copy)]
+struct Interval(u64);
+
+impl Default for Interval {
+    fn default() -> Self {
+        Self(INDEX_INTERVAL_BYTES)
+    }
 }
 
 /// Entries that the files do not hold yet.
@@ -68,12 +79,17 @@ impl Unsaved {
 }
 
 impl Index {
+    /// Leaves more than so many bytes between two entries from now on.
+    pub(crate) fn set_interval(&mut self, bytes: u64) {
+        self.interval = Interval(bytes);
+    }
+
     /// Notes a frame that was written at `position` of the segment with offset `base`.
     pub fn note(&mut self, base: Offset, frame: &Frame, position: u64) {
         if self.max.is_none_or(|max| frame.max_timestamp_ms > max.timestamp_ms) {
             self.max = Some(MaxTimestamp { timestamp_ms: frame.max_timestamp_ms, offset: frame.last });
         }
-        if self.bytes_since_entry > INDEX_INTERVAL_BYTES {
+        if self.bytes_since_entry > self.interval.0 {
             self.offsets.push((relative(base, frame.last), position as u32));
             self.note_time(base);
             self.bytes_since_entry = 0;

@@ -45,6 +45,22 @@ pub struct LogOptions {
     /// When not 0, space is filled with zeros in steps of this many bytes ahead of the writes, so that a flush writes
     /// no metadata; sealed segments are cut to their content. For the write-ahead log; 0 for Kafka's files.
     pub zero_fill_bytes: u64,
+    /// `index.interval.bytes`: more bytes than these lie between two entries of a segment's indexes.
+    pub index_interval_bytes: u64,
+    /// `preallocate`: the file system sets a segment's whole space aside when the segment gets its first frame. The
+    /// file is no longer for it; what is left over goes back when the segment is sealed or the log closed.
+    pub preallocate: bool,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            zero_fill_bytes: 0,
+            index_interval_bytes: crate::index::INDEX_INTERVAL_BYTES,
+            preallocate: false,
+        }
+    }
 }
 
 /// What is known of the state the log was left in.
@@ -203,6 +219,7 @@ impl<F: Framing> Log<F> {
         }
         let mark = F::MARKED.then(|| Mark::open(&*disk, dir)).transpose()?;
         let mut opening = Opening::<F>::new(&*disk, dir);
+        opening.index_interval_bytes = options.index_interval_bytes;
         // What lies below the start is not needed, and may never have been here.
         opening.durable = mark.as_ref().map(Mark::get).filter(|durable| *durable > start);
         let (active, end, created) = opening.run(from, start, &mut |frame, _, bytes| visit(frame, bytes))?;
@@ -320,6 +337,7 @@ impl<F: Framing> Log<F> {
         self.stale_index.store(true, Ordering::Relaxed);
         let mut inner = self.inner.write();
         let active = &mut inner.active;
+        active.index.set_interval(writer.options.index_interval_bytes);
         active.index.note(base, frame, position);
         active.position += bytes.len() as u64;
         active.first_timestamp_ms.get_or_insert(frame.max_timestamp_ms);
@@ -352,7 +370,10 @@ impl<F: Framing> Log<F> {
     /// Writes at the end, filling with zeros ahead when asked to; cuts a half-written frame off again.
     fn write(&self, writer: &mut Writer, file: &dyn DiskFile, bytes: &[u8], position: u64) -> io::Result<()> {
         let end = position + bytes.len() as u64;
-        let written = self.zero_fill(writer, file, end).and_then(|()| file.write_all_at(bytes, position));
+        let written = self
+            .zero_fill(writer, file, end)
+            .and_then(|()| preallocate(writer, file))
+            .and_then(|()| file.write_all_at(bytes, position));
         if written.is_err() {
             // Best effort: what stays behind is cut by recovery, or overwritten by the next append.
             let _ = file.set_len(position);
@@ -395,7 +416,7 @@ impl<F: Framing> Log<F> {
         let mut inner = self.inner.write();
         let old = std::mem::replace(&mut inner.active, fresh);
         if writer.allocated > old.position {
-            // Only zero fill goes; when it stays, a scan stops at it just as well.
+            // Only zero fill and space set aside go; when they stay, a scan stops at it just as well.
             let _ = old.file.get(&*self.disk).and_then(|file| file.set_len(old.position));
         }
         let index = Some(Arc::new(Mutex::new(old.index)));
@@ -412,6 +433,28 @@ impl<F: Framing> Log<F> {
     fn files(&self, base: Offset) -> IndexFiles<'_> {
         IndexFiles { disk: &*self.disk, dir: &self.dir, base }
     }
+}
+
+/// Sets the segment's space aside, once.
+fn preallocate(writer: &mut Writer, file: &dyn DiskFile) -> io::Result<()> {
+    let wanted = writer.options.segment_bytes;
+    if !writer.options.preallocate || writer.allocated >= wanted {
+        return Ok(());
+    }
+    if let Some(fd) = file.fd() {
+        use std::os::fd::AsRawFd as _;
+        // SAFETY: the descriptor is open for the call, which touches no memory of ours.
+        let done =
+            unsafe { libc::fallocate(fd.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, wanted.cast_signed()) };
+        let error = io::Error::last_os_error();
+        // A file system that cannot is no reason to refuse records.
+        if done != 0 && error.kind() != io::ErrorKind::Unsupported {
+            return Err(error);
+        }
+    }
+    // What is beyond the end goes with the next cut.
+    writer.allocated = wanted;
+    Ok(())
 }
 
 fn open_segment<F: Framing>(

@@ -125,7 +125,7 @@ mod tests {
 
     fn open(dir: &Path) -> (Log<WalFrame>, Vec<i64>) {
         let mut seen = Vec::new();
-        let options = LogOptions { segment_bytes: 4096, zero_fill_bytes: 1024 };
+        let options = LogOptions { segment_bytes: 4096, zero_fill_bytes: 1024, ..LogOptions::default() };
         let (log, _) = Log::open(
             RealDisk::shared(),
             dir,

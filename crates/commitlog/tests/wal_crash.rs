@@ -21,7 +21,7 @@ fn open(
     dir: &Path,
     start: Offset,
 ) -> commitlog::Result<(Log<WalFrame>, Recovery)> {
-    let options = LogOptions { segment_bytes: 4096, zero_fill_bytes: 1024 };
+    let options = LogOptions { segment_bytes: 4096, zero_fill_bytes: 1024, ..LogOptions::default() };
     Log::open(disk, dir, options, OpenFrom::RecoveryPoint(start), start, &mut |_, _| {})
 }
 

@@ -25,6 +25,8 @@ fn write(dir: &Path) {
         segment_ms: i64::MAX,
         segment_jitter_ms: 0,
         index_bytes_max: 1 << 20,
+        index_interval_bytes: 4096,
+        preallocate: false,
         producer_expiration_ms: 86_400_000,
     };
     let opened = PartitionLog::open(RealDisk::shared(), dir, options, OpenFrom::Clean, Offset(0));

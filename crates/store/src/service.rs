@@ -90,7 +90,11 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
     auth.reset(mvcc::auth::status(&view).map_err(state)?);
     drop(view);
     let next = Offset(applied.index.get() + 1);
-    let layout = LogOptions { segment_bytes: SEGMENT_BYTES, zero_fill_bytes: ZERO_FILL_BYTES };
+    let layout = LogOptions {
+        segment_bytes: SEGMENT_BYTES,
+        zero_fill_bytes: ZERO_FILL_BYTES,
+        ..LogOptions::default()
+    };
     let mut tail = Tail::new();
     let (log, recovery) = Log::<WalFrame>::open(
         options.disk.clone(),

@@ -186,7 +186,9 @@ pub(crate) fn describe_partitions(
 
 /// Why the whole request is refused: a cursor must point at one of the topics asked for. (Kafka fails on empty names.)
 fn refusal(request: &DescribeTopicPartitionsRequest) -> Option<ErrorCode> {
-    if request.topics.iter().any(|topic| topic.name.is_empty()) {
+    // Topics before the cursor are not looked at.
+    let skipped = |name: &str| request.cursor.as_ref().is_some_and(|cursor| name < &*cursor.topic_name);
+    if request.topics.iter().any(|topic| topic.name.is_empty() && !skipped(&topic.name)) {
         return Some(ErrorCode::UnknownServerError);
     }
     let cursor = request.cursor.as_ref()?;

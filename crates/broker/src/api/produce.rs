@@ -229,12 +229,9 @@ fn append(
         return Err(ErrorCode::InvalidRequiredAcks.into());
     }
     if topic.is_internal() && head.client_id.as_deref() != Some("__admin_client") {
-        return Err(Refused::at(ErrorCode::InvalidTopicException, &partition));
+        return Err(ErrorCode::InvalidTopicException.into());
     }
-    if acks == ACKS_ALL && topic.settings.min_insync_replicas > 1 {
-        // There is one replica.
-        return Err(Refused::at(ErrorCode::NotEnoughReplicas, &partition));
-    }
+    // `min.insync.replicas` asks for no more than there are replicas (KIP-966): here for one, which is in sync.
     let now_ms = c.broker.now_ms();
     let (mut batch, count) = validated(topic, &partition, records, now_ms)?;
     let append_time = topic.settings.log_append_time.then_some(now_ms);

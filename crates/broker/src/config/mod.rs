@@ -25,8 +25,6 @@ pub(crate) type Values = BTreeMap<String, String>;
 const LIMITED: &[(&str, &[&str])] = &[
     // The compressor has one level.
     ("compression.lz4.level", &[]),
-    ("index.interval.bytes", &[]),
-    ("preallocate", &[]),
 ];
 
 /// The broker's keys beyond those documented in the table that may be changed while it runs without effect, as on a
@@ -239,7 +237,6 @@ impl Server {
             log_append_time: self.topic_text(own, "message.timestamp.type") == "LogAppendTime",
             timestamp_before_max_ms: self.topic_number(own, "message.timestamp.before.max.ms"),
             timestamp_after_max_ms: self.topic_number(own, "message.timestamp.after.max.ms"),
-            min_insync_replicas: self.topic_number(own, "min.insync.replicas"),
             segment_bytes: match own.get("internal.segment.bytes").and_then(|value| value.trim().parse().ok())
             {
                 Some(bytes) => bytes,
@@ -248,6 +245,8 @@ impl Server {
             segment_ms: self.topic_number(own, "segment.ms"),
             segment_jitter_ms: self.topic_number(own, "segment.jitter.ms"),
             index_bytes_max: self.topic_number(own, "segment.index.bytes"),
+            index_interval_bytes: self.topic_number(own, "index.interval.bytes"),
+            preallocate: is_true(&self.topic_text(own, "preallocate")),
             retention_ms: self.topic_number(own, "retention.ms"),
             retention_bytes: self.topic_number(own, "retention.bytes"),
             file_delete_delay_ms: self.topic_number(own, "file.delete.delay.ms"),
@@ -268,11 +267,12 @@ pub(crate) struct TopicSettings {
     pub log_append_time: bool,
     pub timestamp_before_max_ms: i64,
     pub timestamp_after_max_ms: i64,
-    pub min_insync_replicas: i64,
     pub segment_bytes: i64,
     pub segment_ms: i64,
     pub segment_jitter_ms: i64,
     pub index_bytes_max: i64,
+    pub index_interval_bytes: i64,
+    pub preallocate: bool,
     pub retention_ms: i64,
     pub retention_bytes: i64,
     pub file_delete_delay_ms: i64,

@@ -259,3 +259,33 @@ async fn groups_and_subscriptions() {
     assert_eq!(listed(&mut raw, 0, &[]).await.1, ["16:again"]);
     served.stop().await;
 }
+
+/// The first appends of a topic show its `preallocate` and `index.interval.bytes` on the disk.
+#[tokio::test]
+async fn space_set_aside_and_the_interval_of_indexes() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let served = Served::start(dir.path()).await;
+    let mut raw = served.raw().await;
+    let configs = [("preallocate", "true"), ("segment.bytes", "2097152"), ("index.interval.bytes", "0")];
+    assert_eq!(create(&mut raw, "t", &configs).await, ErrorCode::None);
+    assert_eq!(create(&mut raw, "plain", &[]).await, ErrorCode::None);
+    for _ in 0..5 {
+        for topic in ["t", "plain"] {
+            assert_eq!(append(&mut raw, topic, batch(1, None)).await.0, ErrorCode::None);
+        }
+    }
+    let segment = |topic: &str, extension: &str| {
+        std::fs::metadata(dir.path().join(format!("{topic}-0/{:020}.{extension}", 0)))
+    };
+    let (own, plain) = (segment("t", "log").unwrap(), segment("plain", "log").unwrap());
+    assert_eq!(own.len(), plain.len());
+    // A file system that sets nothing aside shows no difference.
+    let held = own.blocks() * 512;
+    assert!(held >= 2 << 20 || held == plain.blocks() * 512, "{held}");
+    served.stop().await;
+    // Every batch but the first has an entry, against none in four kilobytes.
+    assert_eq!(segment("t", "index").unwrap().len(), 4 * 8);
+    assert_eq!(segment("plain", "index").unwrap().len(), 0);
+    assert!(segment("t", "log").unwrap().blocks() * 512 < 64 << 10);
+}

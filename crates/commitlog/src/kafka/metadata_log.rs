@@ -54,6 +54,8 @@ pub fn write(disk: &Arc<dyn Disk>, dir: &Path, node_id: i32, records: &[Bytes], 
         segment_ms: i64::MAX,
         segment_jitter_ms: 0,
         index_bytes_max: 10 << 20,
+        index_interval_bytes: crate::index::INDEX_INTERVAL_BYTES,
+        preallocate: false,
         producer_expiration_ms: i64::MAX,
     };
     let (log, _) = PartitionLog::open(disk.clone(), dir, options, OpenFrom::Clean, Offset(0))?;

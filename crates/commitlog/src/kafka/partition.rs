@@ -44,13 +44,22 @@ pub struct PartitionOptions {
     pub segment_jitter_ms: i64,
     /// `segment.index.bytes`: a full index begins a new segment.
     pub index_bytes_max: u64,
+    /// `index.interval.bytes`.
+    pub index_interval_bytes: u64,
+    /// `preallocate`.
+    pub preallocate: bool,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
 }
 
 impl PartitionOptions {
     fn layout(&self) -> LogOptions {
-        LogOptions { segment_bytes: self.segment_bytes, zero_fill_bytes: 0 }
+        LogOptions {
+            segment_bytes: self.segment_bytes,
+            zero_fill_bytes: 0,
+            index_interval_bytes: self.index_interval_bytes,
+            preallocate: self.preallocate,
+        }
     }
 }
 

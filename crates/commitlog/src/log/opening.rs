@@ -25,6 +25,8 @@ pub(super) struct Opening<'a, F> {
     pub names: Vec<String>,
     /// Frames below were certainly durable; None when that says nothing about what is needed.
     pub durable: Option<Offset>,
+    /// As in the log's options, for indexes that are made anew.
+    pub index_interval_bytes: u64,
     framing: PhantomData<F>,
 }
 
@@ -37,6 +39,7 @@ impl<'a, F: Framing> Opening<'a, F> {
             sealed: Vec::new(),
             names: Vec::new(),
             durable: None,
+            index_interval_bytes: crate::index::INDEX_INTERVAL_BYTES,
             framing: PhantomData,
         }
     }
@@ -142,9 +145,12 @@ impl<'a, F: Framing> Opening<'a, F> {
         let len = file.len().map_err(|e| Error::io(&path, e))?;
         let whole = verify.is_some_and(|from| from <= base);
         let scanned = if whole {
-            scan::<F>(&path, &*file, Start::verified(base, len), visit)?
+            let mut index = Index::default();
+            index.set_interval(self.index_interval_bytes);
+            scan::<F>(&path, &*file, Start { index, ..Start::verified(base, len) }, visit)?
         } else {
             let mut index = if F::INDEXED { self.files(base).load(len) } else { Index::default() };
+            index.set_interval(self.index_interval_bytes);
             if let Some(point) = verify {
                 index.truncate(base, point);
             }

@@ -48,11 +48,13 @@ impl<'a, F: Framing> NewSegment<'a, F> {
         let io = |e| Error::io(&path, e);
         let file = log.disk.open(&path, true).map_err(io)?;
         file.set_len(0).map_err(io)?;
+        let mut index = Index::default();
+        index.set_interval(log.writer.lock().options.index_interval_bytes);
         Ok(Self {
             log,
             base,
             file,
-            index: Index::default(),
+            index,
             position: 0,
             synced: 0,
             buffer: Vec::new(),

@@ -48,7 +48,7 @@ fn frame(first: i64, count: u32, body: usize) -> (Vec<u8>, Frame) {
 }
 
 fn options(zero_fill_bytes: u64) -> LogOptions {
-    LogOptions { segment_bytes: 10_000, zero_fill_bytes }
+    LogOptions { segment_bytes: 10_000, zero_fill_bytes, ..LogOptions::default() }
 }
 
 fn open(dir: &Path, from: OpenFrom, zero: u64) -> (Log<Plain>, Recovery) {

@@ -161,7 +161,12 @@ impl Source<'_> {
 fn stream_varint(stream: &mut dyn Read, codec: Compression, index: i32) -> Result<usize, RecordError> {
     let mut raw = [0u8; VARINT_BYTES_MAX];
     for at in 0..VARINT_BYTES_MAX {
-        stream.read_exact(&mut raw[at..=at]).map_err(|_| RecordError::Decompress(codec.name()))?;
+        match stream.read(&mut raw[at..=at]) {
+            Ok(1..) => {}
+            // What was compressed ends here: a record is missing, the compression is sound.
+            Ok(0) => return Err(RecordError::Malformed(index)),
+            Err(_) => return Err(RecordError::Decompress(codec.name())),
+        }
         if raw[at] & 0x80 == 0 {
             let length = varint(&mut &raw[..=at]).and_then(|l| usize::try_from(l).ok());
             return length.ok_or(RecordError::Malformed(index));

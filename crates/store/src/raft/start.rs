@@ -185,7 +185,11 @@ fn open(options: &Options, cluster: &ClusterOptions) -> Result<Opened, Error> {
 fn open_log(options: &Options, kept: &Kept) -> Result<Log<WalFrame>, Error> {
     let dir = options.dir.join("wal");
     let start = Offset(kept.purged.map_or(1, |purged| purged.index.cast_signed() + 1));
-    let layout = LogOptions { segment_bytes: SEGMENT_BYTES, zero_fill_bytes: ZERO_FILL_BYTES };
+    let layout = LogOptions {
+        segment_bytes: SEGMENT_BYTES,
+        zero_fill_bytes: ZERO_FILL_BYTES,
+        ..LogOptions::default()
+    };
     let from = OpenFrom::RecoveryPoint(start);
     let (log, recovery) =
         Log::<WalFrame>::open(options.disk.clone(), &dir, layout, from, start, &mut |_, _| {})

@@ -54,7 +54,11 @@ pub fn revive(old: &Path, dir: &Path) -> Result<Restored, SnapshotError> {
 fn catch_up(db: &Db, wal: &Path) -> Result<Restored, SnapshotError> {
     let applied = db::applied(&db.view().map_err(mvcc_error)?)?;
     let next = Offset(applied.index.get() + 1);
-    let layout = LogOptions { segment_bytes: SEGMENT_BYTES, zero_fill_bytes: ZERO_FILL_BYTES };
+    let layout = LogOptions {
+        segment_bytes: SEGMENT_BYTES,
+        zero_fill_bytes: ZERO_FILL_BYTES,
+        ..LogOptions::default()
+    };
     let mut tail: Vec<(WalMeta, Bytes)> = Vec::new();
     let opened = Log::<WalFrame>::open(
         RealDisk::shared(),

@@ -14,6 +14,8 @@ const OPTIONS: PartitionOptions = PartitionOptions {
     segment_ms: i64::MAX,
     segment_jitter_ms: 0,
     index_bytes_max: 10 << 20,
+    index_interval_bytes: 4096,
+    preallocate: false,
     producer_expiration_ms: 86_400_000,
 };
 const PRODUCER: i64 = 7;

@@ -7,6 +7,8 @@ const OPTIONS: PartitionOptions = PartitionOptions {
     segment_ms: 10_000,
     segment_jitter_ms: 0,
     index_bytes_max: 10 << 20,
+    index_interval_bytes: 4096,
+    preallocate: false,
     producer_expiration_ms: 86_400_000,
 };
 
@@ -249,4 +251,67 @@ fn full_indexes_and_jitter_begin_segments() {
     // Between one millisecond and all of `segment.ms`, the segment's own part decides.
     let rolled = (1..=10_001).find(|time| append(&partition, -1, -1, *time).rolled).unwrap();
     assert!(rolled <= 10_001);
+}
+
+/// `index.interval.bytes`: entries lie so far apart, also in what is recovered and after a change.
+#[test]
+fn indexes_have_their_interval() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t-0");
+    let options = |index_interval_bytes| PartitionOptions {
+        segment_bytes: 1 << 20,
+        segment_ms: i64::MAX,
+        index_interval_bytes,
+        ..OPTIONS
+    };
+    let open = |interval, from| {
+        PartitionLog::open(RealDisk::shared(), &path, options(interval), from, Offset(0)).unwrap().0
+    };
+    let entries = |partition: &PartitionLog| partition.log().active().index_bytes / 8;
+    let fill = |partition: &PartitionLog| {
+        for n in 0..20 {
+            append(partition, -1, -1, 1000 + n);
+        }
+    };
+    // A batch has 261 bytes. With 0, every batch but the first has an entry.
+    let partition = open(0, OpenFrom::Clean);
+    fill(&partition);
+    assert_eq!(entries(&partition), 19);
+    partition.set_options(options(1000));
+    fill(&partition);
+    assert_eq!(entries(&partition), 19 + 20 / 4);
+    drop(partition);
+    assert_eq!(entries(&open(1000, OpenFrom::RecoveryPoint(Offset(0)))), 39 / 4);
+}
+
+/// `preallocate`: the space is set aside beyond the file's end, and given back when the segment is sealed or closed.
+#[test]
+fn segments_have_their_space_set_aside() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t-0");
+    let options = PartitionOptions { segment_bytes: 1 << 20, preallocate: true, ..OPTIONS };
+    let open = |from| PartitionLog::open(RealDisk::shared(), &path, options, from, Offset(0)).unwrap().0;
+    let space = |base: i64| {
+        let meta = std::fs::metadata(path.join(format!("{base:020}.log"))).unwrap();
+        (meta.len(), meta.blocks() * 512)
+    };
+    let partition = open(OpenFrom::Clean);
+    append(&partition, -1, -1, 1000);
+    let (len, held) = space(0);
+    assert_eq!(len, 261);
+    if held < 1 << 20 {
+        eprintln!("skipped: this file system sets no space aside");
+        return;
+    }
+    assert!(append(&partition, -1, -1, 100_000).rolled);
+    assert!(space(0).1 < 64 << 10 && space(2).1 >= 1 << 20, "{:?} {:?}", space(0), space(2));
+    drop(partition);
+    // Not closed: what is set aside is no damage, and is set aside again.
+    let partition = open(OpenFrom::RecoveryPoint(Offset(0)));
+    assert_eq!(partition.log().end(), Offset(4));
+    append(&partition, -1, -1, 100_000);
+    assert!(space(2).1 >= 1 << 20);
+    partition.close().unwrap();
+    assert!(space(2).1 < 64 << 10, "{:?}", space(2));
 }
