@@ -8,7 +8,7 @@
 //! upkeep           latency while retention and compaction run
 //! ```
 //! One broker at a time on core 0, the client on core 1, fresh directories, the same client for all (librdkafka in
-//! `crates/broker/examples/load.rs`, or a bare socket in `raw.rs`). Medians of [`RUNS`] runs. On a machine that does
+//! `crates/broker/examples/broker_load.rs`, or a bare socket in `broker_raw.rs`). Medians of [`RUNS`] runs. On a machine that does
 //! something else the ratio alone counts. `--alone` measures Ketch's broker without the rest of `ketch up`.
 
 mod loads;
@@ -67,14 +67,14 @@ pub fn run(args: &[String]) -> Result<()> {
         bail!("no part is called {unknown}; there are: {}", all.join(", "));
     }
     let ketch = if alone { None } else { Some(release()?) };
-    let examples = ["load", "raw", "serve"].map(|name| ["--example", name]);
+    let examples = ["broker_load", "broker_raw", "broker_serve"].map(|name| ["--example", name]);
     run_command(cargo().args(["build", "--release", "-p", "broker"]).args(examples.concat()))?;
     let examples = release_dir().join("examples");
     let example = |name: &str| examples.join(name);
     let bench = Bench {
-        load: example("load"),
-        raw: example("raw"),
-        serve: example("serve"),
+        load: example("broker_load"),
+        raw: example("broker_raw"),
+        serve: example("broker_serve"),
         class_path: tools::kafka_classpath()?,
         quick,
         ketch,

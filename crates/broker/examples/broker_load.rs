@@ -1,10 +1,10 @@
 //! A load of one kind, with librdkafka, against any broker; prints one line of JSON. For `cargo xtask bench broker`.
 //!
 //! ```text
-//! load produce bootstrap=HOST:PORT topic=T records=N size=BYTES producers=N linger=MS acks=all|1 keyed=0|1 idempotent=0|1
-//! load consume bootstrap=HOST:PORT topic=T records=N
-//! load latency bootstrap=HOST:PORT topic=T records=N size=BYTES rate=RECORDS_PER_SECOND acks=all keyed=0|1
-//! load create  bootstrap=HOST:PORT topic=T partitions=N config.NAME=VALUE...
+//! broker_load produce bootstrap=HOST:PORT topic=T records=N size=BYTES producers=N linger=MS acks=all|1 keyed=0|1 idempotent=0|1
+//! broker_load consume bootstrap=HOST:PORT topic=T records=N
+//! broker_load latency bootstrap=HOST:PORT topic=T records=N size=BYTES rate=RECORDS_PER_SECOND acks=all keyed=0|1
+//! broker_load create  bootstrap=HOST:PORT topic=T partitions=N config.NAME=VALUE...
 //! ```
 //! `produce` measures from the call of send to the delivery report, `latency` from the time a record was due to be sent
 //! until a consumer has it: a broker that stalls does not slow the clock that times it.

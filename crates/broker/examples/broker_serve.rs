@@ -1,4 +1,4 @@
-//! A broker alone, for tests that kill it and for trying clients by hand: `serve DIR PORT [fsync|page-cache] [key=value...]`.
+//! A broker alone, for tests that kill it and for trying clients by hand: `broker_serve DIR PORT [fsync|page-cache] [key=value...]`.
 //!
 //! Its store is in memory; topics are read back from the directories on disk at start. Prints `ready ADDRESS`.
 
