@@ -70,11 +70,11 @@ fn cargo_test(tools: &tools::Tools, filter: &[String]) -> Result<()> {
     crate::run::run(&mut command)
 }
 
-/// `sim [--seeds N] [--from SEED]`: clusters of the store in simulated time.
+/// `sim [--seeds N] [--from SEED]`: clusters of the store in simulated time, built so that seeds are fast.
 pub fn sim(args: &[String]) -> Result<()> {
     let mut command: Command = cargo();
     command
-        .args(["test", "-p", "store", "--test", "sim", "--", "--nocapture"])
+        .args(["test", "--profile", "sim", "-p", "store", "--test", "sim", "--", "clusters", "--nocapture"])
         .env("KETCH_SIM_SEEDS", SIM_SEEDS);
     for pair in args.chunks(2) {
         match pair {

@@ -29,6 +29,10 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn exists(&self, path: &Path) -> bool;
     /// The whole content of a small file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Bytes that can still be written below `dir`, where the disk itself tells (a simulated one).
+    fn free_bytes(&self, _dir: &Path) -> Option<u64> {
+        None
+    }
 
     /// Replaces a small file so that a crash leaves the old or the new content: temporary, fsync, rename, fsync.
     fn write_atomically(&self, path: &Path, content: &[u8]) -> io::Result<()> {

@@ -21,7 +21,7 @@ use base::task::Tasks;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use store::raft::transport::{Joining, PeerTls, ask_to_join};
-use store::raft::{Begin, ClusterOptions, NetworkOptions, Timing};
+use store::raft::{Begin, ClusterOptions, Hands, NetworkOptions, Sizes, Timing};
 use tokio::net::TcpSocket;
 
 use crate::config::{Config, Peering};
@@ -160,7 +160,8 @@ impl Member {
                 tls: Some(peer_tls(&pki, config, peering)?),
                 joining: Some(gate.clone()),
             },
-            single_threaded: false,
+            sizes: Sizes::default(),
+            hands: Hands::Threads,
         };
         let started = store::Service::start_member(options, cluster, tasks).await;
         let store = started.context("the store does not start")?;

@@ -13,8 +13,18 @@ use crate::{Entry, Reader, State, StateError, layout};
 pub enum AlarmKind {
     /// A member's state has outgrown its quota: what adds to it is refused.
     NoSpace,
-    /// A member's state differs from the others': every change is refused.
+    /// A member's state differs from the others': that member serves nothing (its room sees to it), the others go on.
     Corrupt,
+}
+
+/// Whether an entry raises or ends an alarm, whoever asked for it.
+#[must_use]
+pub fn is_about_alarms(entry: &Entry) -> bool {
+    match entry {
+        Entry::Alarm { .. } => true,
+        Entry::As { entry, .. } => is_about_alarms(entry),
+        _ => false,
+    }
 }
 
 impl AlarmKind {
@@ -80,21 +90,16 @@ pub fn restore(state: &mut impl State, alarms: &[Alarm]) -> Result<(), StateErro
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Refusals {
     no_space: bool,
-    corrupt: bool,
 }
 
 impl Refusals {
     pub(crate) fn read(state: &impl Reader) -> Result<Self, StateError> {
         let raised = alarms(state)?;
         let any = |kind| raised.iter().any(|alarm| alarm.kind == kind);
-        Ok(Self { no_space: any(AlarmKind::NoSpace), corrupt: any(AlarmKind::Corrupt) })
+        Ok(Self { no_space: any(AlarmKind::NoSpace) })
     }
 
     pub(crate) fn check(self, entry: &Entry) -> Result<(), Error> {
-        let entry = if let Entry::As { entry, .. } = entry { entry } else { entry };
-        if self.corrupt && !matches!(entry, Entry::Alarm { .. } | Entry::Auth(_)) {
-            return Err(Error::Corrupt("an alarm says so".to_owned()));
-        }
         if self.no_space && grows(entry) { Err(Error::NoSpace) } else { Ok(()) }
     }
 }

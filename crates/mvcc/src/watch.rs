@@ -37,6 +37,14 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// Its errors.
     fn history(&self, range: &KeyRange, from: Revision, max: usize) -> Result<History, Error>;
+
+    /// Whether anything may be told at all: asked of every watch that falls out of step.
+    ///
+    /// # Errors
+    /// What ends the watch.
+    fn serves(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// What happened to a range, shared by all who listen to it.
@@ -317,6 +325,7 @@ impl<S: Source> Follower<S> {
     async fn run(mut self) {
         let hub = self.hub.clone();
         let end = tokio::select! {
+            biased;
             end = self.follow() => end,
             () = hub.closed() => Some(Error::ShuttingDown),
         };
@@ -344,6 +353,7 @@ impl<S: Source> Follower<S> {
 
     /// Sends history until there is none left.
     async fn catch_up(&mut self) -> Result<(), End> {
+        self.source.serves().map_err(Some)?;
         while self.next <= self.hub.revision() {
             let found = self.source.history(&self.request.range, self.next, CATCH_UP_EVENTS);
             let History { events, next } = found.map_err(Some)?;
@@ -381,6 +391,7 @@ impl<S: Source> Follower<S> {
                 self.progress().await?;
             }
             tokio::select! {
+                biased;
                 () = self.out.closed() => return Err(None),
                 () = direct.wake.notified() => break,
                 asked = receive(&mut self.asked) => match asked {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base::task::Tasks;
-use store::raft::{Begin, ClusterOptions, MemberNode, NetworkOptions, Timing};
+use store::raft::{Begin, ClusterOptions, Hands, MemberNode, NetworkOptions, Sizes, Timing};
 
 /// What the members of one bench agree on.
 const CLUSTER_ID: u64 = 0x6b65_7463;
@@ -45,7 +45,8 @@ async fn start(dir: &str, tasks: &Tasks) -> Result<store::Handle, Box<dyn Error>
         begin: Begin::Together { cluster_id: CLUSTER_ID, member_id: me as u64 + 1, members },
         timing: Timing::default(),
         network: NetworkOptions::Listen { listener: TcpListener::bind(own)?, tls: None, joining: None },
-        single_threaded: false,
+        sizes: Sizes::default(),
+        hands: Hands::Threads,
     };
     Ok(store::Service::start_member(options, cluster, tasks).await?)
 }

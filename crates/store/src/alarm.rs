@@ -15,6 +15,12 @@ impl Handle {
         Ok(alarms(&self.inner.reads.db.view()?)?)
     }
 
+    /// Whether an alarm says that this member's state is not the others', so that it serves nothing of it.
+    #[must_use]
+    pub fn state_differs(&self) -> bool {
+        self.inner.health.differs()
+    }
+
     /// Raises or ends an alarm; None when there was none to end.
     ///
     /// # Errors

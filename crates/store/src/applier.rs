@@ -9,14 +9,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base::clock::SharedClock;
 use commitlog::wal::WalFrame;
 use commitlog::{Log, Offset};
+use mvcc::alarm::{AlarmKind, alarms, is_about_alarms};
 use mvcc::watch::Hub;
 use mvcc::{Applied, Entry, StateError, read};
 use parking_lot::Mutex;
+// Simulated time in simulations.
+use tokio::time::Instant;
 
 use crate::LogIndex;
 use crate::auth::Auth;
@@ -60,6 +63,8 @@ pub(crate) struct Applier {
     pub clock: SharedClock,
     pub log: Arc<Log<WalFrame>>,
     pub health: Arc<Health>,
+    /// Whose alarms concern this state; None for a member that runs alone, whom all concern.
+    pub me: Option<u64>,
     pub applied: AppliedIndex,
     /// When the first commit since the last durable one was made.
     pub dirty: Option<Instant>,
@@ -237,6 +242,20 @@ impl Applier {
         self.leases.note(&read::leases_noted(&view)?, self.clock.monotonic());
         self.auth.reset(mvcc::auth::status(&view)?);
         self.hub.jump(read::revision(&view)?);
+        drop(view);
+        self.heed_alarms()
+    }
+
+    /// Serves nothing of the state while an alarm says that it is not the others'.
+    pub(crate) fn heed_alarms(&self) -> Result<(), StateError> {
+        let view = self.db.view().map_err(|error| StateError::Io(error.to_string()))?;
+        let concerns = |member: u64| self.me.is_none_or(|me| me == member);
+        let raised = alarms(&view)?;
+        let differs = raised.iter().any(|a| a.kind == AlarmKind::Corrupt && concerns(a.member));
+        if self.health.set_differs(differs) {
+            // Watches that are in step read the history next, and are refused there.
+            self.hub.jump(read::revision(&view)?);
+        }
         Ok(())
     }
 
@@ -310,6 +329,9 @@ impl Applier {
         self.leases.apply(&leases, self.clock.monotonic());
         self.db.stats.applied(entries, &events);
         self.hub.publish(revision, &events);
+        if entries.iter().any(is_about_alarms) {
+            self.heed_alarms()?;
+        }
         Ok(replies)
     }
 

@@ -5,12 +5,17 @@
 //!            ten times as often, so that the revision of then is known
 //! revision   every five minutes: forgets all but so many revisions
 //! ```
+//! Once there is nothing left to forget it waits for the next change: an idle store is not looked at.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use store_api::{Error, Revision, Store as _};
-use tokio::time::{Instant, MissedTickBehavior};
+use bytes::Bytes;
+use mvcc::watch::{Delivery, Listener};
+use store_api::{Error, KeyRange, Revision, Store as _};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::Handle;
 
@@ -44,14 +49,16 @@ impl Handle {
     pub async fn compact_always(self, retention: Retention) {
         let token = self.inner.tasks.token();
         let mut past = Past::default();
-        let mut ticks = tokio::time::interval(retention.every());
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = token.cancelled() => return,
-            }
-            let Some(revision) = past.look(retention, Instant::now(), self.revision()) else { continue };
+            let now = self.revision();
+            let found = past.look(retention, Instant::now(), now);
+            let Some(revision) = found else {
+                let settled = past.is_settled(retention, now);
+                tokio::select! {
+                    () = self.next_look(retention, settled.then_some(now)) => continue,
+                    () = token.cancelled() => return,
+                }
+            };
             if self.status().is_ok_and(|status| status.leader != Some(status.header.member_id)) {
                 continue;
             }
@@ -59,10 +66,65 @@ impl Handle {
                 Ok(()) => tracing::info!(%revision, "compacted by itself"),
                 Err(Error::Compacted { .. }) => {}
                 Err(Error::ShuttingDown) => return,
-                // The next look tries again.
-                Err(error) => tracing::warn!(%revision, %error, "not compacted"),
+                Err(error) => {
+                    tracing::warn!(%revision, %error, "not compacted");
+                    // A later look tries again.
+                    past.compacted = None;
+                    tokio::select! {
+                        () = tokio::time::sleep(retention.every()) => {}
+                        () = token.cancelled() => return,
+                    }
+                }
             }
         }
+    }
+
+    /// Waits until it is time to look again; first, where there is nothing to forget, until something happens.
+    async fn next_look(&self, retention: Retention, settled: Option<Revision>) {
+        if let Some(revision) = settled {
+            self.changed(revision).await;
+        }
+        tokio::time::sleep(retention.every()).await;
+    }
+
+    /// Waits until something has happened since `revision`.
+    async fn changed(&self, revision: Revision) {
+        let everything = KeyRange::Span { start: Bytes::from_static(b"\0"), end: Bytes::new() };
+        let alarm = Arc::new(Alarm::default());
+        let (membership, now) = self.hub().join(&everything, 0, alarm.clone());
+        let _leaves = Leaves { handle: self, membership };
+        if now <= revision {
+            alarm.rung.notified().await;
+        }
+    }
+}
+
+/// Hears once that something happened, whatever it was.
+#[derive(Debug, Default)]
+struct Alarm {
+    rung: Notify,
+}
+
+impl Listener for Alarm {
+    fn offer(&self, _tag: u64, _delivery: &Arc<Delivery>) -> bool {
+        self.rung.notify_one();
+        false
+    }
+
+    fn fell(&self, _tag: u64) {
+        self.rung.notify_one();
+    }
+}
+
+/// Ends a membership, also when nobody waits for it any more.
+struct Leaves<'a> {
+    handle: &'a Handle,
+    membership: u64,
+}
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.handle.hub().leave(self.membership);
     }
 }
 
@@ -74,6 +136,15 @@ struct Past {
 }
 
 impl Past {
+    /// Whether there is nothing to forget before something happens.
+    fn is_settled(&self, retention: Retention, revision: Revision) -> bool {
+        let last = match retention {
+            Retention::Time(_) => revision,
+            Retention::Revisions(keep) => Revision(revision.get() - keep),
+        };
+        last.get() <= 0 || self.compacted.is_some_and(|(_, compacted)| compacted >= last)
+    }
+
     /// The revision to compact at now, if it is time.
     fn look(&mut self, retention: Retention, now: Instant, revision: Revision) -> Option<Revision> {
         let at = match retention {
@@ -125,6 +196,7 @@ mod tests {
             })
             .collect();
         assert_eq!(looks, [(10, 1), (20, 101), (30, 201), (40, 301)]);
+        assert!(!past.is_settled(kept, Revision(302)) && past.is_settled(kept, Revision(301)));
         let mut past = Past::default();
         let kept = Retention::Revisions(100);
         let mut look = |revision| past.look(kept, began, Revision(revision)).map(Revision::get);
@@ -132,5 +204,6 @@ mod tests {
             [look(50), look(100), look(150), look(150), look(400)],
             [None, None, Some(50), None, Some(300)]
         );
+        assert!(past.is_settled(kept, Revision(400)) && !past.is_settled(kept, Revision(401)));
     }
 }

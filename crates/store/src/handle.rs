@@ -8,6 +8,7 @@ use base::random::Random;
 use base::task::{TaskKind, Tasks};
 use commitlog::Log;
 use commitlog::wal::WalFrame;
+use mvcc::alarm::is_about_alarms;
 use mvcc::auth::Caller;
 use mvcc::read::{self, History};
 use mvcc::watch::{Hub, Source};
@@ -20,7 +21,7 @@ use store_api::{
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::auth::Auth;
-use crate::db::{self, Db};
+use crate::db::{self, Db, View};
 use crate::health::Health;
 use crate::identity::Identity;
 use crate::leases::Leases;
@@ -43,12 +44,19 @@ const REPLY_PATIENCE: Duration = Duration::from_secs(10);
 /// What reads stand on: the committed state.
 pub(crate) struct Reads {
     pub db: Arc<Db>,
+    pub health: Arc<Health>,
 }
 
 impl Reads {
+    /// A view to serve from.
+    pub(crate) fn view(&self) -> Result<View, Error> {
+        self.health.check_state()?;
+        self.db.view()
+    }
+
     /// Reads a range; None asks as the process itself.
     fn range(&self, who: Option<&Caller>, request: &RangeRequest) -> Result<RangeResponse, Error> {
-        let view = self.db.view()?;
+        let view = self.view()?;
         if let Some(caller) = who {
             mvcc::auth::permit_range(&view, caller, &request.range)?;
         }
@@ -56,7 +64,7 @@ impl Reads {
     }
 
     fn txn(&self, who: Option<&Caller>, txn: &Txn) -> Result<TxnResponse, Error> {
-        let view = self.db.view()?;
+        let view = self.view()?;
         if let Some(caller) = who {
             mvcc::auth::permit_txn(&view, caller, txn)?;
         }
@@ -66,7 +74,11 @@ impl Reads {
 
 impl Source for Reads {
     fn history(&self, range: &KeyRange, from: Revision, max: usize) -> Result<History, Error> {
-        Ok(read::history(&self.db.view()?, range, from, max)?)
+        Ok(read::history(&self.view()?, range, from, max)?)
+    }
+
+    fn serves(&self) -> Result<(), Error> {
+        self.health.check_state()
     }
 }
 
@@ -130,8 +142,15 @@ impl Handle {
             raft_applied_index: applied.index.get().unsigned_abs(),
             db_size_bytes: self.inner.reads.db.file_bytes(),
             is_learner: self.is_learner(),
-            errors: self.inner.health.reason().map(str::to_owned).into_iter().collect(),
+            errors: self.troubles(),
         })
+    }
+
+    /// Why the member does not serve as it should.
+    fn troubles(&self) -> Vec<String> {
+        let health = &self.inner.health;
+        let difference = health.difference().filter(|_| self.inner.member.is_some());
+        health.reason().into_iter().chain(difference).map(str::to_owned).collect()
     }
 
     fn term(&self) -> u64 {
@@ -337,6 +356,7 @@ impl Handle {
             self.checkpoint_leases().await;
             let leading = self.keeps_leases();
             tokio::select! {
+                biased;
                 () = self.inner.leases.wait(self.inner.clock.monotonic()), if leading => {}
                 _ = leader.changed(), if self.inner.member.is_some() => {}
                 () = token.cancelled() => return,
@@ -368,6 +388,9 @@ impl Handle {
 
     async fn propose_now(&self, entry: Entry) -> Result<Reply, Error> {
         self.inner.health.check()?;
+        if !is_about_alarms(&entry) {
+            self.inner.health.check_state()?;
+        }
         let mut encoded = Vec::with_capacity(entry.bytes_about());
         entry.encode(&mut encoded);
         self.check_quota(&entry, encoded.len()).await?;

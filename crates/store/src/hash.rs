@@ -12,6 +12,14 @@ impl Handle {
     /// `Compacted`, `FutureRevision`; or the state's.
     pub async fn history_hash(&self, at: Revision) -> Result<HistoryHash, Error> {
         let reads = self.inner.reads.clone();
+        if let Some(member) = &self.inner.member {
+            // Where a member's blocking work is done.
+            let hashed = member
+                .shared
+                .hands
+                .run(move || Ok(reads.db.view().and_then(|view| history(&view, at).map_err(Error::from))));
+            return hashed.await.unwrap_or_else(|e| Err(Error::Unavailable(e.to_string())));
+        }
         let hashed = tokio::task::spawn_blocking(move || Ok(history(&reads.db.view()?, at)?)).await;
         hashed.unwrap_or_else(|join| Err(Error::Unavailable(format!("the hash was not finished: {join}"))))
     }

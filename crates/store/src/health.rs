@@ -1,11 +1,21 @@
-//! Whether the member still takes writes.
+//! Whether the member still serves.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Set once, when the log or the state failed in a way only a restart mends: what the disk holds is unknown then.
+use store_api::Error;
+
+/// What a member says whose state is not the others'.
+const DIFFERS: &str = "the state of this member differs from the others' (alarm CORRUPT): remove it and let it join anew with \
+                       an empty directory";
+
+/// What keeps a member from serving.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
+    /// Set once, when the log or the state failed in a way only a restart mends: what the disk holds is unknown then.
     fence: OnceLock<String>,
+    /// An alarm says that what this member holds is not what was agreed on.
+    differs: AtomicBool,
 }
 
 impl Health {
@@ -21,8 +31,31 @@ impl Health {
         self.fence.get().map(String::as_str)
     }
 
+    /// That this member's state differs, in words.
+    pub(crate) fn difference(&self) -> Option<&str> {
+        self.differs().then_some(DIFFERS)
+    }
+
     /// An error when writes are refused.
-    pub(crate) fn check(&self) -> Result<(), store_api::Error> {
-        self.fence.get().map_or(Ok(()), |reason| Err(store_api::Error::Unavailable(reason.clone())))
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.fence.get().map_or(Ok(()), |reason| Err(Error::Unavailable(reason.clone())))
+    }
+
+    /// Whether this member's state differs from the others'; true when that is news.
+    pub(crate) fn set_differs(&self, differs: bool) -> bool {
+        let news = self.differs.swap(differs, Ordering::AcqRel) != differs;
+        if news && differs {
+            tracing::error!(DIFFERS);
+        }
+        news
+    }
+
+    pub(crate) fn differs(&self) -> bool {
+        self.differs.load(Ordering::Acquire)
+    }
+
+    /// An error when nothing of the state may be served.
+    pub(crate) fn check_state(&self) -> Result<(), Error> {
+        if self.differs() { Err(Error::Corrupt(DIFFERS.to_owned())) } else { Ok(()) }
     }
 }

@@ -101,6 +101,7 @@ impl Leases {
         };
         let Some(deadline) = next else { return self.granted.notified().await };
         tokio::select! {
+            biased;
             () = tokio::time::sleep(deadline.saturating_sub(now)) => {}
             () = self.granted.notified() => {}
         }

@@ -51,7 +51,7 @@ pub(crate) const TERM: u64 = 1;
 pub(crate) const NODE: u64 = 1;
 /// Writes are refused while the disk has less space than this: what redb may still have to write for entries that were
 /// accepted already, and a segment of the log.
-const SPACE_RESERVE_BYTES: u64 = 24 * 1024 * 1024;
+pub(crate) const SPACE_RESERVE_BYTES: u64 = 24 * 1024 * 1024;
 
 /// The only member: committed is what its own log holds durably.
 pub(crate) struct Single {

@@ -123,6 +123,7 @@ fn open_log(options: &Options, db: Arc<Db>) -> Result<(Applier, Tail), Error> {
         clock: options.clock.clone(),
         log: Arc::new(log),
         health: Arc::default(),
+        me: None,
         applied,
         dirty: None,
         unsynced: None,
@@ -184,6 +185,7 @@ fn replay(mut applier: Applier, tail: Tail, dir: &Path) -> Result<Applier, Error
     if !tail.is_empty() {
         tracing::info!(entries = tail.len(), "replayed the log");
     }
+    applier.heed_alarms().map_err(|e| Error::corrupt(dir, e))?;
     Ok(applier)
 }
 
@@ -191,7 +193,7 @@ fn launch(options: Options, identity: Identity, applier: Applier, tasks: &Tasks)
     let (requests, queue) = mpsc::channel(QUEUE_ENTRIES);
     let (done, closed) = watch::channel(false);
     let inner = Inner {
-        reads: Arc::new(Reads { db: applier.db.clone() }),
+        reads: Arc::new(Reads { db: applier.db.clone(), health: applier.health.clone() }),
         hub: applier.hub.clone(),
         leases: applier.leases.clone(),
         auth: applier.auth.clone(),

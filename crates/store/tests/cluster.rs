@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base::task::Tasks;
-use store::raft::{Begin, ClusterError, ClusterOptions, MemberNode, NetworkOptions, PeerError, Timing};
+use store::raft::{
+    Begin, ClusterError, ClusterOptions, Hands, MemberNode, NetworkOptions, PeerError, Sizes, Timing,
+};
 use store::{Handle, Options, Service};
 use store_api::{LeaseId, Op, RangeRequest, Store, Txn};
 
@@ -30,7 +32,8 @@ impl Member {
             begin,
             timing: Timing::default(),
             network: NetworkOptions::Listen { listener, tls: None, joining: None },
-            single_threaded: false,
+            sizes: Sizes::default(),
+            hands: Hands::Threads,
         };
         let handle = Service::start_member(Options::new(dir), cluster, &tasks).await.unwrap();
         Self { handle, tasks, url }

@@ -61,7 +61,7 @@ impl Acting {
         if !serializable {
             self.handle.read_barrier().await?;
         }
-        let view = self.handle.inner.reads.db.view()?;
+        let view = self.handle.inner.reads.view()?;
         if let Some(caller) = self.who() {
             auth::permit_range(&view, caller, range)?;
         }

@@ -4,6 +4,8 @@
 use store_api::Error;
 use tonic::{Code, Status};
 
+use crate::raft::LEADER_FAILED;
+
 const TIMED_OUT: &str = "etcdserver: request timed out";
 const CORRUPT: &str = "etcdserver: corrupt cluster";
 
@@ -86,7 +88,7 @@ const CODES: &[(Code, &[&str])] = &[
             "etcdserver: leader changed",
             "etcdserver: server stopped",
             TIMED_OUT,
-            "etcdserver: request timed out, possibly due to previous leader failure",
+            LEADER_FAILED,
             "etcdserver: request timed out, possibly due to connection lost",
             "etcdserver: request timed out, waiting for the applied index took too long",
             "etcdserver: unhealthy cluster",
@@ -104,6 +106,7 @@ pub(crate) fn text(text: impl Into<String>) -> Status {
 /// The store's refusal as an answer.
 pub(crate) fn status(error: &Error) -> Status {
     match error {
+        Error::Unavailable(why) if why == LEADER_FAILED => text(why),
         Error::Unavailable(why) => {
             tracing::debug!(why, "a request was not finished");
             text(TIMED_OUT)

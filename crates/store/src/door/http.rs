@@ -137,7 +137,13 @@ async fn unhealthy(door: &Door, query: &Query, serializable: bool) -> Option<Str
         Ok(alarms) => alarms,
         Err(error) => return Some(format!("RANGE ERROR:{error}")),
     };
-    let active = alarms.iter().map(|alarm| alarm_name(alarm.kind)).find(|name| !query.has("exclude", name));
+    // A member whose state differs is sick alone.
+    let concerns = |alarm: &&Alarm| alarm.kind != AlarmKind::Corrupt || door.store.state_differs();
+    let active = alarms
+        .iter()
+        .filter(concerns)
+        .map(|alarm| alarm_name(alarm.kind))
+        .find(|name| !query.has("exclude", name));
     if let Some(name) = active {
         return Some(format!("ALARM {name}"));
     }
@@ -191,9 +197,11 @@ impl Check {
     async fn run(self, door: &Door) -> Result<(), String> {
         match self {
             Self::DataCorruption => {
-                let alarms = door.store.alarms().map_err(|error| error.to_string())?;
-                let corrupt = alarms.iter().any(|alarm: &Alarm| alarm.kind == AlarmKind::Corrupt);
-                if corrupt { Err("alarm activated: CORRUPT".to_owned()) } else { Ok(()) }
+                if door.store.state_differs() {
+                    Err("alarm activated: CORRUPT".to_owned())
+                } else {
+                    Ok(())
+                }
             }
             Self::SerializableRead => read(door, true).await,
             Self::LinearizableRead => read(door, false).await,

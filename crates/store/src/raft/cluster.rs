@@ -86,7 +86,7 @@ impl Member {
 
     fn fresh_id(&self, members: &types::Members) -> u64 {
         loop {
-            let id = base::random::Random::from_entropy().next_u64();
+            let id = super::runtime::draw();
             if id != 0 && members.get_node(&id).is_none() {
                 return id;
             }
@@ -108,7 +108,7 @@ impl Member {
         self.apply_change(ChangeMembers::RemoveVoters(BTreeSet::from([id])), false).await
     }
 
-    fn is_reachable(&self, id: u64) -> bool {
+    pub(super) fn is_reachable(&self, id: u64) -> bool {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&id)?.as_ref());
@@ -183,12 +183,11 @@ impl Member {
             return Err(ClusterError::BadTransferee.into());
         }
         let deadline = Instant::now() + TRANSFER_PATIENCE;
-        let mut leader = self.leader.subscribe();
         let stopped = |_| PeerError::Unknown("etcdserver: server stopped".to_owned());
         self.raft.trigger().transfer_leader(to).await.map_err(stopped)?;
-        let moved = leader.wait_for(|leader| *leader == Some(to));
+        let moved = self.leader_is(|leader| leader == Some(to));
         match tokio::time::timeout_at(deadline, moved).await {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(_) => Err(ClusterError::TransferTimeout.into()),
         }
     }
@@ -219,10 +218,7 @@ impl Member {
             if known.is_some_and(|node| node.name == name && node.client_urls == client_urls) {
                 return;
             }
-            let mut leader = self.leader.subscribe();
-            if leader.wait_for(Option::is_some).await.is_err() {
-                return;
-            }
+            self.leader_is(|leader| leader.is_some()).await;
             let change =
                 Change::Publish { id: self.me, name: name.clone(), client_urls: client_urls.clone() };
             match self.ask_change(change).await {

@@ -7,7 +7,7 @@
 //!                 the member learns again what is committed; it lets a restarted member go on where it was
 //! ```
 //! Entries are in the log when `append` returns and durable when its callback is called: one flusher thread syncs for
-//! all that came meanwhile.
+//! all that came meanwhile. A vote is saved only when all entries before it are durable.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -15,9 +15,11 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::checksum::crc32c;
 use base::disk::{Disk, DiskFile};
+use base::task::{TaskKind, Tasks};
 use bytes::Bytes;
 use commitlog::wal::WalFrame;
 use commitlog::{Flush, Flusher, Frame, Framing as _, Log, Offset, Parsed};
@@ -25,8 +27,13 @@ use openraft::OptionalSend;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
+use super::hands::Hands;
 use super::types::{self, LogEntry, LogId, Malformed, TypeConfig, Vote};
+use crate::backend::is_full;
+use crate::health::Health;
 use crate::stats::Stats;
 
 /// Bytes of the latest entries kept in memory: followers in step and the state read them there.
@@ -36,6 +43,10 @@ const MESSAGE_BYTES: usize = 1024 * 1024;
 /// Bytes read from the disk at a time.
 const READ_BYTES: usize = 1024 * 1024;
 const COMMITTED_BYTES: usize = 28;
+/// How often a write that waits for space tries again.
+const SPACE_RETRY: Duration = Duration::from_millis(100);
+/// Appends that may wait for the task that syncs in a simulation.
+const SYNCS: usize = 4096;
 
 /// The latest entries, without a gap.
 #[derive(Default)]
@@ -56,9 +67,10 @@ struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     committed: Arc<dyn DiskFile>,
-    /// None: whoever appends syncs (simulations have no threads).
-    flusher: Option<Flusher>,
+    /// The log, whose syncs are timed.
     synced: Arc<Timed>,
+    syncing: Syncing,
+    outside: Outside,
     cache: Mutex<Cache>,
     marks: Mutex<Marks>,
 }
@@ -74,8 +86,47 @@ impl Flush for Timed {
         let began = std::time::Instant::now();
         let flushed = self.log.flush();
         self.stats.syncs.observe(began.elapsed());
-        flushed.map(drop).map_err(io::Error::other)
+        flushed.map(drop).map_err(cause)
     }
+}
+
+/// Who makes appended entries durable.
+pub(crate) enum Syncing {
+    Thread(Flusher),
+    /// Simulations have no threads.
+    Task(mpsc::Sender<IOFlushed<TypeConfig>>),
+}
+
+impl Syncing {
+    /// A task that does as the flusher's thread: one sync for all that came meanwhile.
+    pub(crate) fn task(log: Arc<Log<WalFrame>>, outside: Outside, tasks: &Tasks) -> Self {
+        let (send, mut waiting) = mpsc::channel::<IOFlushed<TypeConfig>>(SYNCS);
+        tasks.spawn(TaskKind::Service, "store-sync", async move {
+            let mut round = Vec::new();
+            while waiting.recv_many(&mut round, SYNCS).await > 0 {
+                let log = log.clone();
+                let done = outside.hands.run(move || log.flush().map(drop).map_err(cause)).await;
+                done.as_ref().inspect_err(|error| fence(&outside.health, error)).ok();
+                for callback in round.drain(..) {
+                    let copy = done.as_ref().copied();
+                    callback.io_completed(copy.map_err(|e| io::Error::new(e.kind(), e.to_string())));
+                }
+            }
+            Ok::<_, std::convert::Infallible>(())
+        });
+        Self::Task(send)
+    }
+}
+
+/// What the log needs of the member around it.
+#[derive(Clone)]
+pub(crate) struct Outside {
+    pub hands: Hands,
+    /// Told when the log fails: the member takes nothing more then.
+    pub health: Arc<Health>,
+    /// Ends the wait for space.
+    pub closing: CancellationToken,
+    pub stats: Arc<Stats>,
 }
 
 /// The log. Clones are the same log.
@@ -138,10 +189,10 @@ impl RaftLog {
         dir: &Path,
         vote: Option<Vote>,
         purged: LogId,
-        flusher: Option<Flusher>,
-        stats: Arc<Stats>,
+        syncing: Syncing,
+        outside: Outside,
     ) -> io::Result<Self> {
-        let synced = Arc::new(Timed { log: log.clone(), stats });
+        let synced = Arc::new(Timed { log: log.clone(), stats: outside.stats.clone() });
         let committed = disk.open(&dir.join("COMMITTED"), true)?;
         let mut raft = Self {
             shared: Arc::new(Shared {
@@ -149,8 +200,9 @@ impl RaftLog {
                 disk,
                 dir: dir.to_path_buf(),
                 committed,
-                flusher,
+                syncing,
                 synced,
+                outside,
                 cache: Mutex::default(),
                 marks: Mutex::new(Marks { vote, purged, last: purged, committed: None }),
             }),
@@ -254,12 +306,12 @@ impl RaftLog {
         Ok(all)
     }
 
-    fn write(&self, entries: Vec<LogEntry>) -> io::Result<()> {
+    fn write(&self, entries: &[LogEntry]) -> io::Result<()> {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
         let (first, last) = (first.index(), last.log_id());
         let mut buffer = Vec::new();
         let mut lens = Vec::with_capacity(entries.len());
-        for entry in &entries {
+        for entry in entries {
             let before = buffer.len();
             types::put_entry(&mut buffer, entry);
             lens.push(buffer.len() - before);
@@ -270,11 +322,11 @@ impl RaftLog {
             last: Offset(last.index.cast_signed()),
             max_timestamp_ms: -1,
         };
-        self.shared.log.append(&buffer, &frame, false).map_err(io::Error::other)?;
+        self.shared.log.append(&buffer, &frame, false).map_err(cause)?;
         let mut cache = self.shared.cache.lock();
-        for (entry, len) in entries.into_iter().zip(lens) {
+        for (entry, len) in entries.iter().zip(lens) {
             cache.bytes += len;
-            cache.entries.push_back((entry, len));
+            cache.entries.push_back((entry.clone(), len));
         }
         while cache.bytes > CACHE_BYTES
             && let Some((_, len)) = cache.entries.pop_front()
@@ -287,13 +339,88 @@ impl RaftLog {
 
     fn sync(&self, callback: IOFlushed<TypeConfig>) {
         let log = self.shared.synced.clone();
-        match &self.shared.flusher {
-            Some(flusher) => flusher.request(
-                log,
-                Box::new(move |result| callback.io_completed(result.map_err(io::Error::other))),
-            ),
-            None => callback.io_completed(log.flush()),
+        match &self.shared.syncing {
+            Syncing::Thread(flusher) => {
+                let health = self.shared.outside.health.clone();
+                let tell = move |result: Result<(), commitlog::FlushError>| {
+                    let result = result.map_err(io::Error::other);
+                    result.as_ref().inspect_err(|error| fence(&health, error)).ok();
+                    callback.io_completed(result);
+                };
+                flusher.request(log, Box::new(tell));
+            }
+            Syncing::Task(task) => {
+                if let Err(full) = task.try_send(callback) {
+                    full.into_inner().io_completed(log.flush());
+                }
+            }
         }
+    }
+
+    /// Does `write` again while the disk is full, for as long as the member runs. Any other failure fences the member:
+    /// consensus ends with it, and what the disk holds is unknown.
+    async fn with_space<R: Send + 'static>(
+        &self,
+        write: impl Fn(&Self) -> io::Result<R> + Clone + Send + 'static,
+        on_hands: bool,
+    ) -> io::Result<R> {
+        let mut told = false;
+        loop {
+            let (this, again) = (self.clone(), write.clone());
+            let done = if on_hands {
+                self.shared.outside.hands.run(move || again(&this)).await
+            } else {
+                write(self)
+            };
+            match done {
+                Err(error) if is_full(&error) && !self.shared.outside.closing.is_cancelled() => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!("the log waits for space on the disk");
+                    }
+                    let closing = self.shared.outside.closing.cancelled();
+                    let _ = tokio::time::timeout(SPACE_RETRY, closing).await;
+                }
+                done => return done.inspect_err(|error| fence(&self.shared.outside.health, error)),
+            }
+        }
+    }
+
+    fn cut(&self, to: Offset) -> io::Result<()> {
+        self.shared.log.truncate_suffix(to).map_err(cause)
+    }
+
+    fn drop_front(&self, id: LogId) -> io::Result<()> {
+        write_purged(&*self.shared.disk, &self.shared.dir, &id)?;
+        let (log, to) = (&self.shared.log, Offset(id.index.cast_signed() + 1));
+        {
+            let mut marks = self.shared.marks.lock();
+            marks.purged = marks.purged.max(id);
+            marks.last = marks.last.max(id);
+        }
+        let mut cache = self.shared.cache.lock();
+        while cache.entries.front().is_some_and(|(entry, _)| entry.index() <= id.index)
+            && let Some((_, len)) = cache.entries.pop_front()
+        {
+            cache.bytes -= len;
+        }
+        drop(cache);
+        if to > log.end() {
+            log.reset(to).map_err(cause)
+        } else {
+            log.remove_prefix(to, "").map(drop).map_err(cause)
+        }
+    }
+}
+
+fn fence(health: &Health, error: &io::Error) {
+    health.fence(&format!("the log failed: {error}"));
+}
+
+/// The disk's error, where it was the disk.
+fn cause(error: commitlog::Error) -> io::Error {
+    match error {
+        commitlog::Error::Io { source, .. } => source,
+        other => io::Error::other(other),
     }
 }
 
@@ -364,7 +491,14 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        write_vote(&*self.shared.disk, &self.shared.dir, vote)?;
+        let kept = *vote;
+        // Consensus takes a saved vote to mean that all entries appended before it are durable, too: a sync of theirs that is
+        // still under way must not be overtaken.
+        let write = move |log: &Self| {
+            log.shared.log.flush().map_err(cause)?;
+            write_vote(&*log.shared.disk, &log.shared.dir, &kept)
+        };
+        self.with_space(write, true).await?;
         self.shared.marks.lock().vote = Some(*vote);
         Ok(())
     }
@@ -376,7 +510,10 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
             bytes.extend_from_slice(&number.to_be_bytes());
         }
         bytes.extend_from_slice(&crc32c(&bytes).to_be_bytes());
-        self.shared.committed.write_all_at(&bytes, 0)?;
+        // Only a start gains by it: a disk that refuses shows soon enough where it matters.
+        if let Err(error) = self.shared.committed.write_all_at(&bytes, 0) {
+            tracing::debug!(%error, "how far is committed was not noted");
+        }
         self.shared.marks.lock().committed = committed;
         Ok(())
     }
@@ -390,7 +527,8 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        self.write(entries.into_iter().collect())?;
+        let entries: Arc<[LogEntry]> = entries.into_iter().collect();
+        self.with_space(move |log| log.write(&entries), false).await?;
         self.sync(callback);
         Ok(())
     }
@@ -408,29 +546,10 @@ impl RaftLogStorage<TypeConfig> for RaftLog {
             }
             self.shared.marks.lock().last = last;
         }
-        self.shared.log.truncate_suffix(to).map_err(io::Error::other)
+        self.with_space(move |log| log.cut(to), true).await
     }
 
     async fn purge(&mut self, id: LogId) -> Result<(), io::Error> {
-        write_purged(&*self.shared.disk, &self.shared.dir, &id)?;
-        let log = &self.shared.log;
-        let to = Offset(id.index.cast_signed() + 1);
-        {
-            let mut marks = self.shared.marks.lock();
-            marks.purged = marks.purged.max(id);
-            marks.last = marks.last.max(id);
-        }
-        let mut cache = self.shared.cache.lock();
-        while cache.entries.front().is_some_and(|(entry, _)| entry.index() <= id.index)
-            && let Some((_, len)) = cache.entries.pop_front()
-        {
-            cache.bytes -= len;
-        }
-        drop(cache);
-        if to > log.end() {
-            log.reset(to).map_err(io::Error::other)
-        } else {
-            log.remove_prefix(to, "").map(drop).map_err(io::Error::other)
-        }
+        self.with_space(move |log| log.drop_front(id), true).await
     }
 }

@@ -1,10 +1,11 @@
 //! The state machine: committed entries go to the applier, replies to who waits for them on this member.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use base::disk::Disk;
 use futures::{Stream, StreamExt as _};
@@ -14,6 +15,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
 
 use super::hands::Hands;
 use super::transfer::Received;
@@ -23,38 +25,75 @@ use crate::applier::Applier;
 use crate::db::{self, AppliedIndex, View};
 use crate::health::Health;
 use crate::proposer::{ReplyTo, answer};
+use crate::replicator;
 
 /// Entries applied in one transaction at most.
 const APPLY_ENTRIES: usize = 512;
 /// A caller has long given up by then (see `handle::REPLY_PATIENCE`).
 const PARKED_MAX: Duration = Duration::from_secs(15);
 
-/// A caller that waits, and the room its entry takes up in the queue.
-type Waiting = (ReplyTo, OwnedSemaphorePermit, Instant);
+/// What a caller is told whose entry was lost with its leader, or may have been: etcd's text.
+pub(crate) const LEADER_FAILED: &str =
+    "etcdserver: request timed out, possibly due to previous leader failure";
+
+/// A caller that waits.
+struct Waiting {
+    reply: ReplyTo,
+    /// What its entry takes up in the queue.
+    _room: OwnedSemaphorePermit,
+    since: Instant,
+    /// The term of the leader that was last asked to take its entry.
+    term: Option<u64>,
+}
 
 /// Callers that wait on this member, by the numbers their entries carry.
 #[derive(Default)]
 pub(crate) struct Parked {
-    waiting: Mutex<HashMap<u64, Waiting>>,
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
 }
 
 impl Parked {
     pub(crate) fn park(&self, number: u64, reply: ReplyTo, room: OwnedSemaphorePermit) {
-        self.waiting.lock().insert(number, (reply, room, Instant::now()));
+        let waiting = Waiting { reply, _room: room, since: Instant::now(), term: None };
+        self.waiting.lock().insert(number, waiting);
     }
 
     pub(crate) fn take(&self, number: u64) -> Option<ReplyTo> {
-        self.waiting.lock().remove(&number).map(|(reply, ..)| reply)
+        self.waiting.lock().remove(&number).map(|waiting| waiting.reply)
+    }
+
+    /// The leader of this term is asked to take their entries.
+    pub(crate) fn asked(&self, numbers: &[u64], term: u64) {
+        let mut all = self.waiting.lock();
+        for number in numbers {
+            if let Some(waiting) = all.get_mut(number) {
+                waiting.term = Some(term);
+            }
+        }
+    }
+
+    /// Entries up to one of `term` are applied: an entry that an earlier leader took and that is not among them never
+    /// will be. Who waits for it waits no longer.
+    pub(crate) fn reached(&self, term: u64) {
+        let lost: Vec<Waiting> = {
+            let mut all = self.waiting.lock();
+            let is_lost = |waiting: &Waiting| waiting.term.is_some_and(|asked| asked < term);
+            let numbers: Vec<u64> = all.iter().filter(|(_, w)| is_lost(w)).map(|(n, _)| *n).collect();
+            numbers.iter().filter_map(|number| all.remove(number)).collect()
+        };
+        for waiting in lost {
+            answer(waiting.reply, Err(store_api::Error::Unavailable(LEADER_FAILED.to_owned())));
+        }
     }
 
     /// Forgets callers whose entries were lost with a leader.
     pub(crate) fn prune(&self) {
-        self.waiting.lock().retain(|_, (reply, _, since)| !reply.is_closed() && since.elapsed() < PARKED_MAX);
+        self.waiting.lock().retain(|_, w| !w.reply.is_closed() && w.since.elapsed() < PARKED_MAX);
     }
 
     pub(crate) fn refuse_all(&self, error: &store_api::Error) {
         let all = std::mem::take(&mut *self.waiting.lock());
-        all.into_values().for_each(|(reply, ..)| answer(reply, Err(error.clone())));
+        all.into_values().for_each(|waiting| answer(waiting.reply, Err(error.clone())));
     }
 }
 
@@ -74,6 +113,8 @@ pub(crate) struct Shared {
     /// Something was applied: the durable commit comes later.
     pub dirty: Notify,
     pub health: Arc<Health>,
+    /// The term of the last entry applied.
+    pub term: AtomicU64,
 }
 
 /// The last entry of a state, as consensus names it.
@@ -154,9 +195,25 @@ impl Shared {
                 answer(waiting, reply);
             }
         }
+        self.reached(last.leader_id.term);
         self.applied.send_replace(last.index);
         self.dirty.notify_one();
         Ok(())
+    }
+
+    /// An entry of this term is applied.
+    fn reached(&self, term: u64) {
+        if self.term.swap(term, Ordering::AcqRel) < term {
+            self.parked.reached(term);
+        }
+    }
+
+    /// Whether the disk has too little space for more to be accepted.
+    pub(crate) fn is_short_of_space(&self) -> bool {
+        match self.disk.free_bytes(&self.dir) {
+            Some(free) => free < replicator::SPACE_RESERVE_BYTES,
+            None => replicator::is_short_of_space(&self.dir),
+        }
     }
 
     fn fence(&self, error: &StateError) -> io::Error {
@@ -171,6 +228,10 @@ impl Shared {
         applier.take_over().map_err(|error| self.fence(&error))?;
         let meta = meta_of(&applier.db.view().map_err(io::Error::other)?)?;
         *self.members.lock() = meta.last_membership.clone();
+        if !self.hands.are_threads() {
+            applier.db.give_up();
+        }
+        self.reached(applier.applied.term);
         self.applied.send_replace(applier.applied.index.get().unsigned_abs());
         *self.snapshot.lock() = Some(meta);
         Ok(())

@@ -23,11 +23,11 @@ use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{LinearizerOption, Raft};
 use parking_lot::Mutex;
 use store_api::{Error, LeaseId};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::error::{PeerError, encode_answer};
-use super::machine::{Machine, Shared, SnapshotData, meta_of, receiving};
+use super::machine::{LEADER_FAILED, Machine, Shared, SnapshotData, meta_of, receiving};
 use super::net::Line;
 use super::transfer::Incoming;
 use super::transport::{Handler, Lane, Transport};
@@ -35,7 +35,6 @@ use super::types::{self, Command, MemberNode, Origin, Snapshot, TypeConfig};
 use super::wire::{self, Request};
 use crate::leases::Leases;
 use crate::proposer::{Proposal, Request as Queued, answer};
-use crate::replicator::is_short_of_space;
 
 /// Entries proposed in one message.
 const BATCH_ENTRIES: usize = 512;
@@ -67,6 +66,8 @@ pub(crate) struct Member {
     pub leases: Arc<Leases>,
     pub clock: SharedClock,
     pub leader: watch::Sender<Option<u64>>,
+    /// Another leads: wakes the members' own waits, in their order.
+    pub news: Notify,
     pub reads: mpsc::Sender<ReadWaiter>,
     /// Until then no vote is given: a member that has just started may have promised a leader to wait.
     pub votes_from: Instant,
@@ -75,6 +76,8 @@ pub(crate) struct Member {
     pub lease: Duration,
     /// Where its numbers for parked callers begin: other than in its last run.
     pub numbers: std::sync::atomic::AtomicU64,
+    /// It leads, and refused something because its disk is full.
+    pub refused_for_space: std::sync::atomic::AtomicBool,
 }
 
 impl Member {
@@ -94,15 +97,31 @@ impl Member {
 
     /// Has the leader do something, wherever it is. What may be done twice is tried again when no answer comes.
     pub(crate) async fn lead(&self, request: Request) -> Result<Bytes, PeerError> {
+        self.lead_telling(request, &|_| {}).await
+    }
+
+    /// Like [`Member::lead`]; `asking` is told the term of each leader that is asked.
+    async fn lead_telling(
+        &self,
+        request: Request,
+        asking: &(dyn Fn(u64) + Sync),
+    ) -> Result<Bytes, PeerError> {
         let again = !matches!(request, Request::Propose(_) | Request::Change(_));
         let deadline = Instant::now() + LEADER_PATIENCE;
-        let mut leader = self.leader.subscribe();
         loop {
-            let known = *leader.borrow_and_update();
+            // Made before the look: see `Notify`.
+            let news = self.news.notified();
+            let known = *self.leader.borrow();
             let done = match known {
                 None => Err(PeerError::NotLeader),
-                Some(id) if id == self.me => self.serve(request.clone()).await.map(Bytes::from),
-                Some(id) => self.forward(id, &request).await,
+                Some(id) if id == self.me => {
+                    asking(self.term());
+                    self.serve(request.clone()).await.map(Bytes::from)
+                }
+                Some(id) => {
+                    asking(self.term());
+                    self.forward(id, &request).await
+                }
             };
             match done {
                 Err(PeerError::NotLeader | PeerError::Busy(_)) => {}
@@ -117,13 +136,25 @@ impl Member {
             }
             // A new leader, or the same one a little later.
             let patience = if known.is_some() { RETRY_AFTER } else { deadline - Instant::now() };
-            let _ = tokio::time::timeout(patience, leader.changed()).await;
+            let _ = tokio::time::timeout(patience, news).await;
         }
     }
 
     async fn forward(&self, leader: u64, request: &Request) -> Result<Bytes, PeerError> {
         let line = self.line(leader).ok_or(PeerError::NotLeader)?;
-        let answer = line.ask(Lane::Forward, request, FORWARD_PATIENCE).await;
+        let answer = tokio::select! {
+            biased;
+            answer = line.ask(Lane::Forward, request, FORWARD_PATIENCE) => answer,
+            // One that leads no more may be stopped, or behind a broken line: its answer may never come.
+            () = self.leader_is(|known| known.is_some_and(|id| id != leader)) => {
+                return match request {
+                    // What it took is in the new leader's log or lost, and that shows (see `Parked::reached`).
+                    Request::Propose(_) => Ok(Bytes::new()),
+                    Request::Change(_) => Err(PeerError::Unknown(LEADER_FAILED.to_owned())),
+                    _ => Err(PeerError::NotLeader),
+                };
+            }
+        };
         answer.unwrap_or_else(|error| Err(PeerError::Unknown(format!("the leader did not answer: {error}"))))
     }
 
@@ -141,7 +172,8 @@ impl Member {
 
     /// Puts commands into the log and waits until they are applied.
     pub(super) async fn append(&self, commands: Vec<Command>) -> Result<(), PeerError> {
-        if is_short_of_space(&self.shared.dir) {
+        if self.shared.is_short_of_space() {
+            self.refused_for_space.store(true, std::sync::atomic::Ordering::Relaxed);
             return Err(PeerError::NoSpace);
         }
         self.shared.health.check().map_err(|error| PeerError::Unknown(error.to_string()))?;
@@ -203,13 +235,30 @@ impl Member {
         metrics.current_leader
     }
 
+    pub(super) fn tell_leader(&self, leader: Option<u64>) {
+        if self.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader) {
+            self.news.notify_waiters();
+        }
+    }
+
+    /// Waits until this holds for who is known to lead.
+    pub(super) async fn leader_is(&self, holds: impl Fn(Option<u64>) -> bool) {
+        loop {
+            let news = self.news.notified();
+            if holds(*self.leader.borrow()) {
+                return;
+            }
+            news.await;
+        }
+    }
+
     /// Tells who leads as soon as that changes, and looks after what only the leader does.
     pub(crate) async fn duties(self: Arc<Self>) {
         let mut metrics = self.raft.server_metrics();
         let mut led = None;
         loop {
             let leader = self.known_leader();
-            self.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
+            self.tell_leader(leader);
             if leader == Some(self.me) {
                 if led != Some(self.term()) {
                     led = Some(self.term());
@@ -217,14 +266,33 @@ impl Member {
                     self.leases.promote(self.clock.monotonic(), self.lease * 2);
                 }
                 self.seat_joiners().await;
+                self.step_aside().await;
             } else {
                 led = None;
             }
             let changed = tokio::time::timeout(self.lease / 2, metrics.changed()).await;
             if changed.is_ok_and(|changed| changed.is_err()) {
-                self.leader.send_replace(None);
+                self.tell_leader(None);
                 return;
             }
+        }
+    }
+
+    /// Has another lead, where this member cannot do it well: its state is not the others', or its disk is full.
+    async fn step_aside(&self) {
+        let full = self.refused_for_space.swap(false, std::sync::atomic::Ordering::Relaxed);
+        if !(full || self.shared.health.differs()) {
+            return;
+        }
+        let members = self.members();
+        let others: Vec<u64> =
+            members.voter_ids().filter(|id| *id != self.me && self.is_reachable(*id)).collect();
+        // One after the other: the next may be no better.
+        let next = others.iter().find(|id| **id > self.me).or_else(|| others.first());
+        let Some(next) = next.copied() else { return };
+        tracing::warn!(full, next, "another member is to lead");
+        if let Err(error) = self.raft.trigger().transfer_leader(next).await {
+            tracing::debug!(%error, "the leader stays");
         }
     }
 
@@ -266,6 +334,8 @@ impl Member {
         let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
+                biased;
+                Some(()) = under_way.next(), if !under_way.is_empty() => {}
                 next = queue.recv(), if under_way.len() < BATCHES => {
                     let Some(Queued::Propose(first)) = next else { break };
                     let (batch, closing) = gather(first, &mut queue);
@@ -274,7 +344,6 @@ impl Member {
                         break;
                     }
                 }
-                Some(()) = under_way.next(), if !under_way.is_empty() => {}
             }
         }
         queue.close();
@@ -295,7 +364,8 @@ impl Member {
             numbers.push(number);
         }
         // On success they are answered when this member applies them.
-        if let Err(error) = self.lead(Request::Propose(commands)).await {
+        let asking = |term| self.shared.parked.asked(&numbers, term);
+        if let Err(error) = self.lead_telling(Request::Propose(commands), &asking).await {
             let error = Error::from(error);
             let waiting = numbers.into_iter().filter_map(|number| self.shared.parked.take(number));
             waiting.for_each(|reply| answer(reply, Err(error.clone())));
@@ -308,7 +378,7 @@ impl Member {
         let mut out = Vec::new();
         match request {
             Request::Append(request) => {
-                if !request.entries.is_empty() && is_short_of_space(&self.shared.dir) {
+                if !request.entries.is_empty() && self.shared.is_short_of_space() {
                     return Err(PeerError::NoSpace);
                 }
                 let answer = self.raft.append_entries(request).await.map_err(|e| stopped(&e))?;
@@ -354,7 +424,7 @@ impl Member {
     }
 
     async fn begin_snapshot(&self, from: u64, id: u64) -> Result<(), PeerError> {
-        if is_short_of_space(&self.shared.dir) {
+        if self.shared.is_short_of_space() {
             return Err(PeerError::NoSpace);
         }
         {
@@ -364,7 +434,8 @@ impl Member {
             debug_assert!(incoming.len() < INCOMING_MAX);
         }
         let (disk, path) = (self.shared.disk.clone(), receiving(&self.shared.dir));
-        let begun = self.shared.hands.run(move || Incoming::begin(&*disk, &path)).await;
+        let patient = self.shared.hands.are_threads();
+        let begun = self.shared.hands.run(move || Incoming::begin(&*disk, &path, patient)).await;
         let begun = begun.map_err(|error| PeerError::Busy(error.to_string()))?;
         self.incoming.lock().insert((from, id), begun);
         Ok(())

@@ -25,6 +25,7 @@ pub(crate) mod transfer;
 pub mod transport;
 pub(crate) mod types;
 mod verify;
+mod watching;
 pub(crate) mod wire;
 
 use std::sync::Arc;
@@ -32,8 +33,30 @@ use std::time::Duration;
 
 pub use cluster::MemberInfo;
 pub use error::{ClusterError, PeerError};
+pub use hands::Hands;
+pub(crate) use machine::LEADER_FAILED;
 pub use runtime::seed_chance;
 pub use types::MemberNode;
+
+/// Reads bytes as another member's request, as an answer, and as a part of a state, as a stranger could send them; what is
+/// read is written and read again to the same. For fuzzers.
+#[doc(hidden)]
+pub fn fuzz_peer_bytes(bytes: &[u8]) {
+    let bytes = bytes::Bytes::copy_from_slice(bytes);
+    if let Ok(request) = wire::Request::decode(bytes.clone()) {
+        let written = request.encode();
+        let again = wire::Request::decode(written.clone()).expect("what was written is read");
+        assert_eq!(again.encode(), written);
+    }
+    if let Ok(Ok(mut answer)) = error::decode_answer(bytes.clone()) {
+        let (append, vote) = (answer.clone(), answer.clone());
+        // Either it is one of these or it is refused.
+        let _ = wire::take_append_answer(&mut append.clone());
+        let _ = wire::take_vote_answer(&mut vote.clone());
+        let _ = wire::take_snapshot_answer(&mut answer);
+    }
+    let _ = transfer::read_chunk(bytes);
+}
 
 /// The times consensus runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +74,23 @@ impl Default for Timing {
     fn default() -> Self {
         let ms = Duration::from_millis;
         Self { heartbeat: ms(60), election_min: ms(250), election_max: ms(400) }
+    }
+}
+
+/// How much of the log stays, and in what pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Entries since the last snapshot after which the next is made: a durable commit, and the log's front may go.
+    pub snapshot_entries: u64,
+    /// Entries behind a snapshot that stay, for followers that are a little behind: a log is shorter than a state.
+    pub keep_entries: u64,
+    /// Bytes of one file of the log.
+    pub segment_bytes: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { snapshot_entries: 5000, keep_entries: 20_000, segment_bytes: crate::service::SEGMENT_BYTES }
     }
 }
 
@@ -76,8 +116,9 @@ pub struct ClusterOptions {
     pub begin: Begin,
     pub timing: Timing,
     pub network: NetworkOptions,
-    /// Nothing runs on threads of its own: for simulations, whose time stands still while something is done.
-    pub single_threaded: bool,
+    pub sizes: Sizes,
+    /// Where blocking work is done: [`Hands::Threads`], but in simulations.
+    pub hands: Hands,
 }
 
 /// Makes a transport for a member: its cluster id, its id, its door.

@@ -17,8 +17,9 @@ use openraft::raft::{
 
 use super::error::{PeerError, decode_answer};
 use super::machine::{Shared, SnapshotData};
+use super::runtime::draw;
 use super::transfer::Outgoing;
-use super::transport::{Lane, Transport, next_transfer};
+use super::transport::{Lane, Transport};
 use super::types::{LogId, Malformed, MemberNode, Snapshot, TypeConfig, Vote};
 use super::wire::{self, Request};
 
@@ -181,6 +182,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let sending = send_snapshot(self.line.clone(), self.shared.clone(), vote);
         tokio::select! {
+            biased;
             done = sending => done.map_err(|e| StreamingError::Unreachable(Unreachable::new(&e))),
             closed = cancel => Err(StreamingError::Closed(closed)),
         }
@@ -193,11 +195,12 @@ async fn send_snapshot(
     shared: Arc<Shared>,
     vote: Vote,
 ) -> io::Result<SnapshotResponse<TypeConfig>> {
-    let id = next_transfer(shared.me ^ vote.leader_id.term);
+    // Unlike in two runs of a member.
+    let id = draw();
     let ask = async |request: Request, patience| -> io::Result<Bytes> {
         line.ask(Lane::Bulk, &request, patience).await?.map_err(io::Error::other)
     };
-    let hands = shared.hands;
+    let hands = shared.hands.clone();
     let db = shared.applier.lock().db.clone();
     let mut outgoing = Outgoing::new(db.view().map_err(io::Error::other)?);
     ask(Request::SnapshotBegin { id }, CHUNK_PATIENCE).await?;

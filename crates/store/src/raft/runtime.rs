@@ -17,6 +17,11 @@ pub fn seed_chance(seed: u64) {
     CHANCE.set(Random::from_seed(seed));
 }
 
+/// A number from this thread's chance.
+pub(crate) fn draw() -> u64 {
+    CHANCE.with_borrow_mut(Random::next_u64)
+}
+
 /// Draws from this thread's chance.
 pub(crate) struct Chance;
 
@@ -28,7 +33,7 @@ impl rand_core::TryRng for Chance {
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(CHANCE.with_borrow_mut(Random::next_u64))
+        Ok(draw())
     }
 
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
@@ -52,7 +57,7 @@ impl AsyncRuntime for Runtime {
     type Timeout<R, T: Future<Output = R> + OptionalSend> = <Tokio as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = Chance;
     type Mpsc = <Tokio as AsyncRuntime>::Mpsc;
-    type Watch = <Tokio as AsyncRuntime>::Watch;
+    type Watch = super::watching::InOrder;
     type Oneshot = <Tokio as AsyncRuntime>::Oneshot;
     type Mutex<T: OptionalSend + 'static> = <Tokio as AsyncRuntime>::Mutex<T>;
 

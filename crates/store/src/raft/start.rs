@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use base::disk::Disk;
 use base::task::{TaskKind, Tasks};
@@ -16,26 +17,23 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::hands::Hands;
-use super::log::{Kept, RaftLog, write_purged, write_vote};
+use super::log::{Kept, Outside, RaftLog, Syncing, write_purged, write_vote};
 use super::machine::{Machine, Parked, Shared, applied_id};
 use super::member::{Member, PeerDoor, READS};
 use super::net::Networks;
 use super::transport::{Listener, Tcp, Transport};
 use super::types::{self, LogId, MemberNode, Members, Stored, Vote};
-use super::{Begin, ClusterOptions, NetworkOptions, Timing};
+use super::{Begin, ClusterOptions, NetworkOptions, Sizes, Timing};
 use crate::applier::{Applier, DURABLE_EVERY};
 use crate::db::{self, Db};
 use crate::handle::{Handle, Inner, QUEUE_BYTES, QUEUE_ENTRIES, Reads};
+use crate::health::Health;
 use crate::identity::Identity;
 use crate::leases::Leases;
 use crate::replicator::{NODE, TERM};
-use crate::service::{SEGMENT_BYTES, ZERO_FILL_BYTES, unreadable};
+use crate::service::{ZERO_FILL_BYTES, unreadable};
 use crate::{Error, Options, format};
 
-/// Entries since the last snapshot after which the next is made: a durable commit, and the log's front may go.
-const SNAPSHOT_ENTRIES: u64 = 5000;
-/// Entries behind a snapshot that stay, for followers that are a little behind: a log is shorter than a state.
-const KEEP_ENTRIES: u64 = 20_000;
 /// Entries in one message to a follower, and in one write.
 const MESSAGE_ENTRIES: u64 = 512;
 
@@ -49,29 +47,34 @@ struct Opened {
     raft_log: RaftLog,
     members: Stored,
     voted: bool,
+    /// It led when it stopped.
+    led: bool,
+    health: Arc<Health>,
 }
 
 /// Starts a member of a cluster. See [`crate::Service::start_member`].
 pub(crate) async fn start(options: Options, cluster: ClusterOptions, tasks: &Tasks) -> Result<Handle, Error> {
-    let opened = open(&options, &cluster)?;
+    let opened = open(&options, &cluster, tasks)?;
     let identity = opened.identity;
-    let ClusterOptions { name, client_urls, timing, network, single_threaded, .. } = cluster;
-    let hands = if single_threaded { Hands::Inline } else { Hands::Threads };
+    let ClusterOptions { name, client_urls, timing, sizes, network, hands, .. } = cluster;
     let applier = applier(&options, &opened)?;
+    applier.heed_alarms().map_err(|e| Error::corrupt(&opened.dir, e))?;
     let shared = shared(&options, &opened, hands, applier);
-    let (raft_log, raft_dir, voted) = (opened.raft_log, opened.raft_dir, opened.voted);
+    let (raft_log, raft_dir) = (opened.raft_log, opened.raft_dir);
+    let (voted, led) = (opened.voted, opened.led);
     let door = Arc::new(PeerDoor::default());
     let (transport, listening) = connect(network, identity, door.clone(), tasks, &raft_dir)?;
     let networks = Networks { transport: transport.clone(), shared: shared.clone() };
     let machine = Machine { shared: shared.clone() };
-    let config = Arc::new(config(timing).map_err(|error| Error::corrupt(&raft_dir, error))?);
+    let config = Arc::new(config(timing, sizes).map_err(|error| Error::corrupt(&raft_dir, error))?);
     let built = Raft::build(identity.member_id, config, networks, raft_log, machine).await;
     let raft = built.map_err(|error| Error::corrupt(&raft_dir, error))?;
     let (reads, read_queue) = mpsc::channel(READS);
-    let applier = shared.applier.lock();
-    let (leases, hub, health) = (applier.leases.clone(), applier.hub.clone(), applier.health.clone());
-    let (db, log, auth) = (applier.db.clone(), applier.log.clone(), applier.auth.clone());
-    drop(applier);
+    let (leases, hub, health, db, log, auth) = {
+        let applier = shared.applier.lock();
+        let (leases, hub, health) = (applier.leases.clone(), applier.hub.clone(), applier.health.clone());
+        (leases, hub, health, applier.db.clone(), applier.log.clone(), applier.auth.clone())
+    };
     let promised = if voted { timing.election_max } else { std::time::Duration::ZERO };
     let member = Arc::new(Member {
         me: identity.member_id,
@@ -81,22 +84,28 @@ pub(crate) async fn start(options: Options, cluster: ClusterOptions, tasks: &Tas
         leases: leases.clone(),
         clock: options.clock.clone(),
         leader: watch::Sender::new(None),
+        news: Notify::new(),
         reads,
         votes_from: Instant::now() + promised,
         incoming: Mutex::new(HashMap::new()),
         lease: timing.election_max,
-        numbers: std::sync::atomic::AtomicU64::new(options.random.clone().next_u64()),
+        numbers: AtomicU64::new(options.random.clone().next_u64()),
+        refused_for_space: AtomicBool::new(false),
     });
     // The door was made a moment ago and is empty.
     let _ = door.member.set(member.clone());
     member.raft.run();
+    if led && let Err(error) = member.raft.trigger().elect(false).await {
+        // It asks again when its time comes.
+        tracing::debug!(%error, "not elected at once");
+    }
     if let Some((listener, serve)) = listening {
         serve.serve(listener, tasks);
     }
     let (requests, queue) = mpsc::channel(QUEUE_ENTRIES);
     let (done, closed) = watch::channel(false);
     let inner = Inner {
-        reads: Arc::new(Reads { db }),
+        reads: Arc::new(Reads { db, health: health.clone() }),
         hub,
         leases,
         health,
@@ -118,7 +127,7 @@ pub(crate) async fn start(options: Options, cluster: ClusterOptions, tasks: &Tas
     Ok(handle)
 }
 
-fn config(timing: Timing) -> Result<Config, openraft::ConfigError> {
+fn config(timing: Timing, sizes: Sizes) -> Result<Config, openraft::ConfigError> {
     let ms = |time: std::time::Duration| time.as_millis() as u64;
     Config {
         cluster_name: "ketch".to_owned(),
@@ -128,11 +137,14 @@ fn config(timing: Timing) -> Result<Config, openraft::ConfigError> {
         enable_pre_vote: Some(true),
         max_payload_entries: MESSAGE_ENTRIES,
         max_append_entries: Some(MESSAGE_ENTRIES),
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
-        max_in_snapshot_log_to_keep: KEEP_ENTRIES,
-        replication_lag_threshold: KEEP_ENTRIES + SNAPSHOT_ENTRIES,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(sizes.snapshot_entries),
+        max_in_snapshot_log_to_keep: sizes.keep_entries,
+        replication_lag_threshold: sizes.keep_entries + sizes.snapshot_entries,
         purge_batch_size: 1024,
         install_snapshot_timeout: 120_000,
+        // A member sends entries while it syncs them: a leader that lost some with the power, and led on in the same term,
+        // would give their numbers to others. It must be elected anew.
+        enable_leader_restore: Some(false),
         // Never long: a follower that comes back is needed at once.
         backoff: "20ms 40ms 80ms ...150ms".to_owned(),
         ..Config::default()
@@ -140,7 +152,7 @@ fn config(timing: Timing) -> Result<Config, openraft::ConfigError> {
     .validate()
 }
 
-fn open(options: &Options, cluster: &ClusterOptions) -> Result<Opened, Error> {
+fn open(options: &Options, cluster: &ClusterOptions, tasks: &Tasks) -> Result<Opened, Error> {
     let (disk, dir) = (&*options.disk, options.dir.clone());
     let raft_dir = dir.join("raft");
     disk.create_dir_all(&dir).map_err(Error::io(&dir))?;
@@ -160,17 +172,28 @@ fn open(options: &Options, cluster: &ClusterOptions) -> Result<Opened, Error> {
         }
     };
     let voted = kept.vote.is_some();
-    let log = open_log(options, &kept)?;
+    let led = kept.vote.is_some_and(|vote| vote.committed && vote.leader_id.node_id == identity.member_id);
+    let log = open_log(options, &kept, cluster.sizes)?;
     if kept.purged.is_none() {
         become_member(options, cluster, identity, &db, &log, &mut kept)?;
     }
     let purged = kept.purged.unwrap_or(types::origin_log_id());
-    let flusher = (!cluster.single_threaded)
-        .then(|| Flusher::start("store-sync"))
-        .transpose()
-        .map_err(Error::io(&raft_dir))?;
     let (log, disk) = (Arc::new(log), options.disk.clone());
-    let raft_log = RaftLog::new(log.clone(), disk, &raft_dir, kept.vote, purged, flusher, db.stats.clone())
+    let health = Arc::<Health>::default();
+    let outside = Outside {
+        hands: cluster.hands.clone(),
+        health: health.clone(),
+        closing: tasks.token(),
+        stats: db.stats.clone(),
+    };
+    let syncing = if outside.hands.are_threads() {
+        Syncing::Thread(Flusher::start("store-sync").map_err(Error::io(&raft_dir))?)
+    } else {
+        // Nobody else can make space while the only thread waits for it.
+        db.give_up();
+        Syncing::task(log.clone(), outside.clone(), tasks)
+    };
+    let raft_log = RaftLog::new(log.clone(), disk, &raft_dir, kept.vote, purged, syncing, outside)
         .map_err(|error| Error::corrupt(&raft_dir, error))?;
     let state = |e: mvcc::StateError| Error::corrupt(&dir.join("state.redb"), e);
     let view = db.view().map_err(|e| Error::corrupt(&dir, e))?;
@@ -178,18 +201,15 @@ fn open(options: &Options, cluster: &ClusterOptions) -> Result<Opened, Error> {
     let members = members.map(|mut bytes| types::take_stored(&mut bytes)).transpose();
     let members = members.map_err(|error| Error::corrupt(&dir, error))?.unwrap_or_default();
     drop(view);
-    Ok(Opened { identity, dir, raft_dir, db, log, raft_log, members, voted })
+    Ok(Opened { identity, dir, raft_dir, db, log, raft_log, members, voted, led, health })
 }
 
 /// Opens the log; all of it counts, also what the state has applied: followers may need it.
-fn open_log(options: &Options, kept: &Kept) -> Result<Log<WalFrame>, Error> {
+fn open_log(options: &Options, kept: &Kept, sizes: Sizes) -> Result<Log<WalFrame>, Error> {
     let dir = options.dir.join("wal");
     let start = Offset(kept.purged.map_or(1, |purged| purged.index.cast_signed() + 1));
-    let layout = LogOptions {
-        segment_bytes: SEGMENT_BYTES,
-        zero_fill_bytes: ZERO_FILL_BYTES,
-        ..LogOptions::default()
-    };
+    let zero_fill_bytes = ZERO_FILL_BYTES.min(sizes.segment_bytes / 4);
+    let layout = LogOptions { segment_bytes: sizes.segment_bytes, zero_fill_bytes, ..LogOptions::default() };
     let from = OpenFrom::RecoveryPoint(start);
     let (log, recovery) =
         Log::<WalFrame>::open(options.disk.clone(), &dir, layout, from, start, &mut |_, _| {})
@@ -284,7 +304,8 @@ fn applier(options: &Options, opened: &Opened) -> Result<Applier, Error> {
         leases,
         clock: options.clock.clone(),
         log: opened.log.clone(),
-        health: Arc::default(),
+        health: opened.health.clone(),
+        me: Some(opened.identity.member_id),
         dirty: None,
         unsynced: None,
         swollen: false,
@@ -308,6 +329,7 @@ fn shared(options: &Options, opened: &Opened, hands: Hands, applier: Applier) ->
         snapshot: Mutex::new(None),
         applied: watch::Sender::new(applier.applied.index.get().unsigned_abs()),
         dirty: Notify::new(),
+        term: AtomicU64::new(applier.applied.term),
         health: applier.health.clone(),
         applier: Arc::new(Mutex::new(applier)),
     })
@@ -353,7 +375,7 @@ fn spawn(
     let stop = |work: futures::future::BoxFuture<'static, ()>| {
         let token = token.clone();
         Box::pin(async move {
-            tokio::select! { () = work => {}, () = token.cancelled() => {} }
+            tokio::select! { biased; () = token.cancelled() => {}, () = work => {} }
         })
     };
     go("store-duties", stop(Box::pin(member.clone().duties())));
@@ -399,7 +421,7 @@ async fn finish(member: &Member) {
     if let Err(error) = member.raft.shutdown().await {
         tracing::debug!(%error, "consensus ended");
     }
-    member.leader.send_replace(None);
+    member.tell_leader(None);
     member.shared.parked.refuse_all(&store_api::Error::ShuttingDown);
     let shared = member.shared.clone();
     let closed = member.shared.hands.run(move || {

@@ -73,24 +73,21 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn begin(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+    /// With `patient` false a full disk is not waited for.
+    pub(crate) fn begin(disk: &dyn Disk, path: &Path, patient: bool) -> io::Result<Self> {
         let db = Db::receive(disk, path, RECEIVE_CACHE_BYTES).map_err(io::Error::other)?;
+        if !patient {
+            db.give_up();
+        }
         Ok(Self { db, path: path.to_path_buf(), chunks: 0 })
     }
 
     /// Takes the chunk with this number (from 0 on).
-    pub(crate) fn add(&mut self, number: u64, mut chunk: Bytes) -> io::Result<()> {
+    pub(crate) fn add(&mut self, number: u64, chunk: Bytes) -> io::Result<()> {
         if number != self.chunks {
             return Err(Malformed("snapshot: a chunk is missing").into());
         }
-        let (records, crc) = (types::take_u32(&mut chunk)?, types::take_u32(&mut chunk)?);
-        if crc32c(&chunk) != crc {
-            return Err(Malformed("snapshot: a checksum does not match").into());
-        }
-        let mut pairs = Vec::new();
-        for _ in 0..records {
-            pairs.push((types::take_bytes(&mut chunk)?, types::take_bytes(&mut chunk)?));
-        }
+        let pairs = read_chunk(chunk)?;
         let added =
             self.db.update(false, |state| pairs.iter().try_for_each(|(key, value)| state.put(key, &[value])));
         added.map_err(io::Error::other)?;
@@ -106,6 +103,15 @@ impl Incoming {
         self.db.update(true, |_| Ok(())).map_err(io::Error::other)?;
         Ok(Received { db: self.db, path: self.path })
     }
+}
+
+/// The records of a chunk.
+pub(crate) fn read_chunk(mut chunk: Bytes) -> Result<Vec<(Bytes, Bytes)>, Malformed> {
+    let (records, crc) = (types::take_u32(&mut chunk)?, types::take_u32(&mut chunk)?);
+    if crc32c(&chunk) != crc {
+        return Err(Malformed("snapshot: a checksum does not match"));
+    }
+    (0..records).map(|_| Ok((types::take_bytes(&mut chunk)?, types::take_bytes(&mut chunk)?))).collect()
 }
 
 #[cfg(test)]
@@ -125,7 +131,7 @@ mod tests {
         })
         .unwrap();
         let mut outgoing = Outgoing::new(from.view().unwrap());
-        let mut incoming = Incoming::begin(&disk, Path::new("/to")).unwrap();
+        let mut incoming = Incoming::begin(&disk, Path::new("/to"), true).unwrap();
         let mut number = 0;
         while let Some(chunk) = outgoing.chunk().unwrap() {
             let mut bad = chunk.clone();

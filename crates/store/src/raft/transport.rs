@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::task::{TaskKind, Tasks};
@@ -35,6 +34,9 @@ const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Requests on their way over one connection at most.
 const QUEUE: usize = 1024;
 const CONNECT_PATIENCE: Duration = Duration::from_millis(700);
+/// What was sent and is not acknowledged by the other machine for so long ends a connection: after a partition TCP itself
+/// tries for minutes, ever more rarely, and what is asked meanwhile waits behind it.
+const UNACKNOWLEDGED: Duration = Duration::from_millis(1500);
 /// A connection on which something was asked and nothing was answered for so long is given up: after a partition TCP
 /// itself may take much longer to notice.
 const STALL: Duration = Duration::from_secs(2);
@@ -294,7 +296,7 @@ async fn connect_to(hello: Hello, url: &str, tls: Option<&PeerTls>) -> io::Resul
     let bad = || io::Error::new(io::ErrorKind::InvalidInput, "not a peer URL");
     let authority = host_and_port(url).ok_or_else(bad)?;
     let tcp = TcpStream::connect(authority).await?;
-    tcp.set_nodelay(true)?;
+    prepare(&tcp)?;
     let mut stream: Box<dyn Stream> = match tls {
         None => Box::new(tcp),
         Some(tls) => {
@@ -308,6 +310,11 @@ async fn connect_to(hello: Hello, url: &str, tls: Option<&PeerTls>) -> io::Resul
         return Err(io::Error::new(io::ErrorKind::InvalidData, "another member answers there"));
     }
     Ok(stream)
+}
+
+fn prepare(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    socket2::SockRef::from(tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED))
 }
 
 /// `host:port` of a peer URL.
@@ -359,7 +366,7 @@ impl Listener {
     }
 
     async fn listen(&self, tcp: TcpStream) -> io::Result<()> {
-        tcp.set_nodelay(true)?;
+        prepare(&tcp)?;
         let mut stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
             Some(tls) => {
@@ -427,10 +434,4 @@ fn common_name(certificate: &[u8]) -> Option<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
     Some(name.to_owned())
-}
-
-/// Numbers for snapshots on their way, unlike in two runs of a member.
-pub(crate) fn next_transfer(seed: u64) -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    seed.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed))
 }

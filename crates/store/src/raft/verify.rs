@@ -102,20 +102,4 @@ impl Member {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_differs_from_most_is_odd() {
-        let found = |list: &[(u64, u64, i64)]| {
-            list.iter()
-                .map(|(id, hash, compacted)| (*id, Fingerprint { hash: *hash, compacted: *compacted }))
-                .collect()
-        };
-        assert!(odd_ones(1, &found(&[(1, 7, 0), (2, 7, 0), (3, 7, 0)])).is_empty());
-        assert_eq!(odd_ones(1, &found(&[(1, 7, 0), (2, 7, 0), (3, 8, 0)])), [3]);
-        assert_eq!(odd_ones(1, &found(&[(1, 9, 0), (2, 7, 0), (3, 7, 0)])), [1]);
-        assert_eq!(odd_ones(2, &found(&[(1, 9, 0), (2, 7, 0)])), [1]);
-        assert!(odd_ones(1, &found(&[(1, 9, 0), (2, 7, 5)])).is_empty());
-    }
-}
+mod tests;

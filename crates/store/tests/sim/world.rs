@@ -1,41 +1,55 @@
-//! Members of one cluster in one thread and simulated time, what happens to them, and what must hold.
+//! Members of one cluster in one thread and simulated time, and what must hold when all is over.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::clock::Clock;
 use base::random::Random;
 use base::task::Tasks;
 use bytes::Bytes;
-use store::raft::{Begin, ClusterOptions, MemberNode, NetworkOptions, Timing};
-use store::{Handle, Options, Service};
-use store_api::{
-    Compare, CompareResult, CompareTarget, KeyRange, Op, OpResponse, RangeRequest, Revision, Store, Txn,
-    WatchMessage, WatchRequest,
+use parking_lot::Mutex;
+use store::raft::{
+    Begin, ClusterOptions, Hands, MemberInfo, MemberNode, NetworkOptions, Sizes, Timing, transport,
 };
-use testkit::history::{Call, Found, Recorder, Reply, Seen, SeenEvent, check_watch};
-use testkit::sim::{SimDisk, SimFault};
+use store::{Handle, Options, Service};
+use store_api::{KeyRange, Op, RangeRequest, Revision, Store, Txn};
+use testkit::history::{Call, Recorder, Seen, check_watch};
+use testkit::sim::{Digest, SimDisk, SimFault};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::network::Network;
+use crate::client::{CLIENT_PATIENCE, KEYS, client, perform, watcher};
+use crate::faults;
+use crate::network::{Lie, Network};
 
-/// Keys written: few, so that clients meet.
-const KEYS: u64 = 5;
 const CLIENTS: u32 = 4;
-/// How long things go wrong.
-const TROUBLE: Duration = Duration::from_secs(12);
-/// A client gives a request up after this.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
-/// A write is acknowledged within this after the trouble: two election timeouts, and one for members that have just
-/// started and give no vote yet.
-const BACK: Duration = Duration::from_millis(1200);
+/// The cluster's id.
+const CLUSTER: u64 = 9;
+/// A write is acknowledged within this after the trouble: two election timeouts, one before them for members that have just
+/// started and give no vote yet, one for an election that nobody won, and an attempt at a member that cannot answer.
+const BACK: Duration = Duration::from_millis(2000);
+/// How long one member is asked for the first write after the trouble.
+const ATTEMPT: Duration = Duration::from_millis(300);
 /// All the members must agree within this after the trouble.
 const SETTLE: Duration = Duration::from_secs(60);
+/// What a piece of work on a disk takes at most, when nothing is wrong.
+const WORK_US: u64 = 400;
 
-/// Simulated time, whose wall clock jumps.
+/// A bug that is planted, to see that a run notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// Disks say that they have synced, and have not.
+    SyncDropped,
+    /// Entries count as on a quorum that are not.
+    EarlyAck,
+    /// Followers serve reads without asking how far they must be.
+    StaleRead,
+    /// Watches lose an event now and then.
+    EventSkipped,
+}
+
+/// A member's time, whose wall clock jumps.
 #[derive(Clone)]
 struct SimTime {
     began: Instant,
@@ -51,6 +65,7 @@ impl Clock for SimTime {
     }
 }
 
+#[derive(Clone)]
 struct Running {
     handle: Handle,
     tasks: Tasks,
@@ -58,63 +73,91 @@ struct Running {
     killed: CancellationToken,
 }
 
-struct Member {
-    id: u64,
-    disk: SimDisk,
+pub struct Member {
+    pub id: u64,
+    pub disk: SimDisk,
     running: Option<Running>,
-    /// Removed members stay away.
     begin: Begin,
+    pub jump_ms: Arc<AtomicI64>,
+    /// What a piece of work takes now, beside the usual.
+    pub slow_us: Arc<AtomicU64>,
+    /// Its disk failed: it must be started anew.
+    pub sick: bool,
+    /// How often it was killed.
+    kills: u64,
 }
 
 pub struct World {
-    random: Random,
-    network: Network,
-    time: SimTime,
-    members: Vec<Member>,
-    recorder: Arc<Recorder>,
-    serial: u64,
+    pub random: Random,
+    pub network: Network,
+    began: Instant,
+    pub members: Vec<Member>,
+    pub recorder: Arc<Recorder>,
+    pub serial: u64,
+    sizes: Sizes,
+    pub flaw: Option<Flaw>,
+    /// What the watch has seen: compactions stay below.
+    pub watched: Revision,
+    /// Members that were added, and those that were removed, since the world last looked.
+    pub added: Vec<u64>,
+    pub removed: Vec<u64>,
+    pub calm: bool,
 }
 
-type Shared = Arc<tokio::sync::Mutex<World>>;
+pub type Shared = Arc<Mutex<World>>;
+
+/// What a run came to.
+pub struct Done {
+    pub text: String,
+    pub digest: u64,
+}
 
 /// One run.
 ///
 /// # Errors
 /// What did not hold.
-pub async fn run(seed: u64) -> Result<String, String> {
+pub async fn run(seed: u64, flaw: Option<Flaw>) -> Result<Done, String> {
     let mut random = Random::from_seed(seed);
     store::raft::seed_chance(random.next_u64());
     let count = if random.below(3) == 0 { 5 } else { 3 };
-    let world = World::new(&mut random, count).await?;
-    let recorder = world.recorder.clone();
-    let world: Shared = Arc::new(tokio::sync::Mutex::new(world));
+    let world: Shared = Arc::new(Mutex::new(World::new(&mut random, count, flaw)));
+    restart(&world).await?;
     let over = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|n| {
-            let (world, over) = (world.clone(), over.clone());
-            let random = Random::from_seed(random.next_u64());
-            tokio::spawn(client(world, n, random, over))
-        })
-        .collect();
+    let spawn = |n| {
+        let (world, over, chance) = (world.clone(), over.clone(), Random::from_seed(random.next_u64()));
+        tokio::spawn(client(world, n, chance, over))
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(spawn).collect();
     let watching = tokio::spawn(watcher(world.clone(), over.clone()));
-    let events = trouble(&world, &mut random).await;
+    let events = faults::trouble(&world, &mut random).await?;
+    if std::env::var("KETCH_SIM_VERBOSE").is_ok() {
+        println!("seed {seed}: {events}");
+    }
     let healed = heal(&world).await?;
     over.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.map_err(|e| e.to_string())?;
     }
+    reconcile(&world).await?;
     let last = agree(&world).await?;
     let seen = tokio::time::timeout(SETTLE, watching).await.map_err(|_| "the watch does not end")?;
     let seen = seen.map_err(|e| e.to_string())?;
+    read_all(&world).await?;
+    let digest = world.lock().digest();
+    let recorder = world.lock().recorder.clone();
     let history = recorder.finish();
     history.check().map_err(|e| e.to_string())?;
-    let all = KeyRange::prefix("k");
     let upto = seen_upto(&seen).min(last);
-    check_watch(&history, &all, Revision(1), Some(upto), &seen).map_err(|e| e.to_string())?;
+    check_watch(&history, &KeyRange::prefix("k"), Revision(1), Some(upto), &seen)
+        .map_err(|e| e.to_string())?;
+    let mut whole = Digest::default();
+    whole.add_number(digest);
+    whole.add(format!("{:?} {seen:?} {last}", history.operations()).as_bytes());
     let (done, refused, unknown) = history.counts();
-    Ok(format!(
+    let text = format!(
         "{count} members, {events}; {done} done, {refused} refused, {unknown} unknown; back after {healed:?}"
-    ))
+    );
+    Ok(Done { text, digest: whole.get() })
 }
 
 fn seen_upto(seen: &[Seen]) -> Revision {
@@ -125,295 +168,245 @@ fn seen_upto(seen: &[Seen]) -> Revision {
     last.unwrap_or(Revision(1))
 }
 
+/// Where other members reach a member.
+pub fn url(id: u64) -> String {
+    format!("http://m{id}:1")
+}
+
 impl World {
-    async fn new(random: &mut Random, count: u64) -> Result<Self, String> {
-        let time = SimTime { began: Instant::now(), jump_ms: Arc::default() };
+    fn new(random: &mut Random, count: u64, flaw: Option<Flaw>) -> Self {
         let network = Network::new(Random::from_seed(random.next_u64()));
-        let nodes: Vec<(u64, MemberNode)> = (1..=count)
-            .map(|id| {
-                (id * 100, MemberNode { peer_urls: vec![format!("http://m{id}:1")], ..MemberNode::default() })
-            })
-            .collect();
-        let members = nodes
-            .iter()
-            .map(|(id, _)| {
-                let begin = Begin::Together { cluster_id: 9, member_id: *id, members: nodes.clone() };
-                Member { id: *id, disk: SimDisk::new(), running: None, begin }
-            })
-            .collect();
-        let random = Random::from_seed(random.next_u64());
-        let recorder = Arc::new(Recorder::new());
-        let mut world = Self { random, network, time, members, recorder, serial: 0 };
-        for at in 0..world.members.len() {
-            world.start(at).await?;
+        match flaw {
+            Some(Flaw::EarlyAck) => network.plant(Lie::Appended),
+            Some(Flaw::StaleRead) => network.plant(Lie::Current),
+            _ => {}
         }
-        Ok(world)
+        let node = |id| (id, MemberNode { peer_urls: vec![url(id)], ..MemberNode::default() });
+        let nodes: Vec<(u64, MemberNode)> = (1..=count).map(|n| node(n * 100)).collect();
+        let sizes = Sizes {
+            snapshot_entries: [30, 100, 300, 5000][random.below(4) as usize],
+            keep_entries: [5, 50, 200][random.below(3) as usize],
+            segment_bytes: [16, 64, 1024][random.below(3) as usize] * 1024,
+        };
+        let mut world = Self {
+            random: Random::from_seed(random.next_u64()),
+            network,
+            began: Instant::now(),
+            members: Vec::new(),
+            recorder: Arc::new(Recorder::new()),
+            serial: 0,
+            sizes,
+            flaw,
+            watched: Revision(0),
+            added: Vec::new(),
+            removed: Vec::new(),
+            calm: false,
+        };
+        for (id, _) in &nodes {
+            world.enter(*id, Begin::Together { cluster_id: CLUSTER, member_id: *id, members: nodes.clone() });
+        }
+        world
     }
 
-    async fn start(&mut self, at: usize) -> Result<(), String> {
-        let member = &mut self.members[at];
-        let (network, tasks) = (self.network.clone(), Tasks::new());
-        let cluster = ClusterOptions {
-            name: format!("m{}", member.id),
-            peer_urls: vec![format!("http://m{}:1", member.id)],
-            client_urls: Vec::new(),
-            begin: member.begin.clone(),
-            timing: Timing::default(),
-            network: NetworkOptions::Given(Box::new(move |_, me, door| network.plug(me, door))),
-            single_threaded: true,
-        };
-        let options = Options {
-            clock: Arc::new(self.time.clone()),
-            disk: member.disk.shared(),
-            random: Random::from_seed(self.random.next_u64()),
-            cache_bytes: 1 << 20,
-            ..Options::new("/data")
-        };
-        match Service::start_member(options, cluster, &tasks).await {
-            Ok(handle) => {
-                member.running = Some(Running { handle, tasks, killed: CancellationToken::new() });
-                Ok(())
-            }
-            Err(error) => Err(format!("member {} does not start: {error}", member.id)),
-        }
+    fn enter(&mut self, id: u64, begin: Begin) {
+        let disk = SimDisk::new();
+        disk.leave_garbage();
+        let (jump_ms, slow_us) = (Arc::default(), Arc::default());
+        let member = Member { id, disk, running: None, begin, jump_ms, slow_us, sick: false, kills: 0 };
+        member.disk.set_fault(self.usual_fault());
+        self.members.push(member);
     }
 
-    /// As `kill -9` and a power failure would.
-    async fn kill(&mut self, at: usize) {
-        let member = &mut self.members[at];
-        self.network.unplug(member.id);
-        member.disk.set_fault(SimFault::PowerOffAfter(0));
-        let survived = member.disk.crash(&mut self.random);
-        member.disk = survived;
-        let Some(running) = member.running.take() else { return };
-        running.killed.cancel();
-        // What is left of it runs on a disk without power and no network until it notices.
-        tokio::spawn(async move {
-            running.handle.close().await;
-            running.tasks.shutdown(Duration::from_secs(30)).await;
-        });
+    /// What is wrong with every disk when nothing is.
+    pub fn usual_fault(&self) -> SimFault {
+        if self.flaw == Some(Flaw::SyncDropped) { SimFault::SyncLies } else { SimFault::None }
+    }
+
+    pub fn ids(&self) -> Vec<u64> {
+        self.members.iter().map(|member| member.id).collect()
+    }
+
+    pub fn member(&mut self, id: u64) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.id == id)
+    }
+
+    pub fn handle(&mut self, id: u64) -> Option<Handle> {
+        Some(self.member(id)?.running.as_ref()?.handle.clone())
     }
 
     /// Some running member, and the token that says when it is no more.
-    fn pick(&mut self) -> Option<(Handle, CancellationToken)> {
+    pub fn pick(&mut self) -> Option<(Handle, CancellationToken)> {
         let running: Vec<_> = self.members.iter().filter_map(|member| member.running.as_ref()).collect();
         let at = self.random.below(running.len() as u64) as usize;
         running.get(at).map(|running| (running.handle.clone(), running.killed.clone()))
     }
-}
 
-/// Asks for things, one after the other, and writes down what was answered.
-async fn client(world: Shared, n: u32, mut random: Random, over: Arc<AtomicBool>) {
-    while !over.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(5 + random.below(120))).await;
-        let (picked, recorder, serial) = {
-            let mut world = world.lock().await;
-            world.serial += 1;
-            (world.pick(), world.recorder.clone(), world.serial)
+    fn digest(&self) -> u64 {
+        let mut digest = Digest::default();
+        digest.add_number(self.network.digest());
+        self.members.iter().for_each(|member| digest.add_number(member.disk.digest()));
+        digest.get()
+    }
+
+    fn options(&mut self, id: u64) -> Option<(Options, ClusterOptions)> {
+        let (network, sizes, began) = (self.network.clone(), self.sizes, self.began);
+        let (random, mut chance) =
+            (Random::from_seed(self.random.next_u64()), Random::from_seed(self.random.next_u64()));
+        let member = self.member(id)?;
+        let slow_us = member.slow_us.clone();
+        let chance = Mutex::new(std::mem::replace(&mut chance, Random::from_seed(0)));
+        let takes = move || {
+            let usual = chance.lock().below(WORK_US);
+            Duration::from_micros(usual + slow_us.load(Ordering::Relaxed))
         };
-        let Some((handle, killed)) = picked else { continue };
-        let key = Bytes::from(format!("k{}", random.below(KEYS)));
-        let value = Bytes::from(format!("{serial}{}", "x".repeat(random.below(300) as usize)));
-        let call = match random.below(8) {
-            0..=2 => Call::Get { key },
-            3..=5 => Call::Put { key, value },
-            6 => Call::Delete { key },
-            _ => {
-                let expect = found(&handle, &key).await.map_or(Revision(0), |found| found.mod_revision);
-                Call::Cas { key, expect, value }
-            }
+        let plug = move |_, me, door: Arc<dyn transport::Handler>| network.plug(me, door);
+        let cluster = ClusterOptions {
+            name: format!("m{id}"),
+            peer_urls: vec![url(id)],
+            client_urls: Vec::new(),
+            begin: member.begin.clone(),
+            timing: Timing::default(),
+            sizes,
+            network: NetworkOptions::Given(Box::new(plug)),
+            hands: Hands::Inline(Arc::new(takes)),
         };
-        let id = recorder.call(n, call.clone());
-        let answered = tokio::select! {
-            answered = tokio::time::timeout(CLIENT_PATIENCE, perform(&handle, call)) => answered.ok().flatten(),
-            () = killed.cancelled() => None,
+        let options = Options {
+            clock: Arc::new(SimTime { began, jump_ms: member.jump_ms.clone() }),
+            disk: member.disk.shared(),
+            random,
+            cache_bytes: 1 << 20,
+            ..Options::new("/data")
         };
-        if let Some(reply) = answered {
-            recorder.reply(id, reply);
+        Some((options, cluster))
+    }
+}
+
+/// Starts a member that does not run.
+pub async fn start(world: &Shared, id: u64) -> Result<(), String> {
+    let idle = world.lock().member(id).filter(|member| member.running.is_none()).map(|member| member.kills);
+    let Some(kills) = idle else { return Ok(()) };
+    let Some((options, cluster)) = world.lock().options(id) else { return Ok(()) };
+    let tasks = Tasks::new();
+    let started = Service::start_member(options, cluster, &tasks).await;
+    let mut world = world.lock();
+    let usual = world.usual_fault();
+    let (now, fault) = world.member(id).map_or((u64::MAX, usual), |m| (m.kills, m.disk.fault()));
+    match started {
+        Ok(handle) if now == kills => {
+            let running = Running { handle, tasks, killed: CancellationToken::new() };
+            world.member(id).into_iter().for_each(|member| member.running = Some(running.clone()));
+            Ok(())
+        }
+        // Killed while it started.
+        Ok(handle) => {
+            world.network.unplug(id);
+            bury(Running { handle, tasks, killed: CancellationToken::new() });
+            Ok(())
+        }
+        Err(error) if now == kills && fault == usual => Err(format!("member {id} does not start: {error}")),
+        Err(_) => {
+            world.network.unplug(id);
+            world.member(id).into_iter().for_each(|member| member.sick = true);
+            Ok(())
         }
     }
 }
 
-/// What the member itself has; only to have something to expect.
-async fn found(handle: &Handle, key: &Bytes) -> Option<Found> {
-    let request = RangeRequest { serializable: true, ..RangeRequest::key(key.clone()) };
-    let kv = handle.range(request).await.ok()?.kvs.pop()?;
-    Some(Found { value: kv.value, mod_revision: kv.mod_revision })
+/// What is left of a killed member runs on a disk without power and no network until it notices.
+fn bury(running: Running) {
+    running.killed.cancel();
+    tokio::spawn(async move {
+        running.handle.close().await;
+        running.tasks.shutdown(Duration::from_secs(30)).await;
+    });
 }
 
-/// The answer; None when it is unknown what happened.
-async fn perform(handle: &Handle, call: Call) -> Option<Reply> {
-    let shown = |kv: store_api::KeyValue| Found { value: kv.value, mod_revision: kv.mod_revision };
-    match call {
-        Call::Get { key } => {
-            // A read that fails has no effect.
-            let Ok(mut read) = handle.range(RangeRequest::key(key)).await else { return Some(Reply::Failed) };
-            Some(Reply::Get { revision: read.revision, found: read.kvs.pop().map(shown) })
-        }
-        Call::Put { key, value } => {
-            let done = handle.txn(Txn { success: vec![Op::put(key, value)], ..Txn::default() }).await.ok()?;
-            Some(Reply::Put { revision: done.revision })
-        }
-        Call::Delete { key } => {
-            let op = Op::DeleteRange { range: KeyRange::One(key), prev_kv: true };
-            let mut done = handle.txn(Txn { success: vec![op], ..Txn::default() }).await.ok()?;
-            let Some(OpResponse::DeleteRange { mut prev_kvs, .. }) = done.responses.pop() else {
-                return None;
-            };
-            Some(Reply::Delete { revision: done.revision, previous: prev_kvs.pop().map(shown) })
-        }
-        Call::Cas { key, expect, value } => {
-            let compare = Compare {
-                range: KeyRange::One(key.clone()),
-                target: CompareTarget::ModRevision(expect),
-                result: CompareResult::Equal,
-            };
-            let failure = vec![Op::Range(RangeRequest::key(key.clone()))];
-            let txn = Txn { compare: vec![compare], success: vec![Op::put(key, value)], failure };
-            let mut done = handle.txn(txn).await.ok()?;
-            let outcome = match done.responses.pop() {
-                _ if done.succeeded => Ok(()),
-                Some(OpResponse::Range(mut read)) => Err(read.kvs.pop().map(shown)),
-                _ => return None,
-            };
-            Some(Reply::Cas { revision: done.revision, outcome })
-        }
+/// As `kill -9`, and with `power` as a power failure.
+pub fn kill(world: &Shared, id: u64, power: bool) {
+    let mut world = world.lock();
+    let usual = world.usual_fault();
+    world.network.unplug(id);
+    let mut random = Random::from_seed(world.random.next_u64());
+    let Some(member) = world.member(id) else { return };
+    // After a failed sync only the disk itself says what is on it.
+    let survived = if power || member.sick { member.disk.crash(&mut random) } else { member.disk.survive() };
+    member.disk.set_fault(SimFault::PowerOffAfter(0));
+    survived.set_fault(usual);
+    member.disk = survived;
+    member.sick = false;
+    member.slow_us.store(0, Ordering::Relaxed);
+    member.kills += 1;
+    member.running.take().into_iter().for_each(bury);
+}
+
+/// Stops a member in good order; when that takes too long, or its disk failed, it is killed.
+pub async fn stop(world: &Shared, id: u64) {
+    if world.lock().member(id).is_some_and(|member| member.needs_restart()) {
+        return kill(world, id, true);
+    }
+    let running = world.lock().member(id).and_then(|member| member.running.take());
+    let Some(Running { handle, tasks, killed }) = running else { return };
+    let closed = tokio::time::timeout(Duration::from_secs(3), handle.close()).await.is_ok();
+    let ended = tasks.shutdown(Duration::from_secs(3)).await;
+    killed.cancel();
+    if closed && ended {
+        world.lock().network.unplug(id);
+    } else {
+        kill(world, id, false);
     }
 }
 
-/// Watches all keys from the first revision on, at another member whenever one is gone.
-async fn watcher(world: Shared, over: Arc<AtomicBool>) -> Vec<Seen> {
-    let (mut seen, mut next) = (Vec::new(), Revision(1));
-    loop {
-        let picked = world.lock().await.pick();
-        let ending = over.load(Ordering::Relaxed);
-        let Some((handle, killed)) = picked else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let request =
-            WatchRequest { range: KeyRange::prefix("k"), start_revision: Some(next), prev_kv: false };
-        let Ok(mut watch) = handle.watch(request).await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        loop {
-            let message = tokio::select! {
-                message = tokio::time::timeout(Duration::from_millis(400), watch.messages.recv()) => message,
-                () = killed.cancelled() => break,
-            };
-            match message {
-                Ok(Some(WatchMessage::Events { revision, events })) => {
-                    next = revision.next();
-                    seen.push(Seen::Events(events.into_iter().map(event).collect()));
-                }
-                Ok(Some(WatchMessage::Progress { .. })) => {}
-                // Quiet for long: another member is as good, and the end is noticed.
-                Err(_) if ending => return seen,
-                Ok(Some(WatchMessage::Cancelled { .. }) | None) | Err(_) => break,
-            }
-        }
+/// Starts all that do not run.
+pub async fn restart(world: &Shared) -> Result<(), String> {
+    let ids = world.lock().ids();
+    for id in ids {
+        start(world, id).await?;
     }
+    Ok(())
 }
 
-fn event(event: store_api::Event) -> SeenEvent {
-    let value = (event.kind == store_api::EventKind::Put).then_some(event.kv.value);
-    SeenEvent { key: event.kv.key, value, revision: event.kv.mod_revision }
-}
-
-/// Lets things go wrong for a while; what did.
-async fn trouble(world: &Shared, random: &mut Random) -> String {
-    let began = Instant::now();
-    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
-    while began.elapsed() < TROUBLE {
-        tokio::time::sleep(Duration::from_millis(100 + random.below(900))).await;
-        let what = disturb(&mut *world.lock().await, random).await;
-        *counts.entry(what).or_default() += 1;
+/// Takes over who was added and removed since the last time.
+pub async fn follow_changes(world: &Shared) -> Result<(), String> {
+    let (added, removed) = {
+        let mut world = world.lock();
+        (std::mem::take(&mut world.added), std::mem::take(&mut world.removed))
+    };
+    for id in added {
+        world.lock().enter(id, Begin::Join { cluster_id: CLUSTER, member_id: id });
+        start(world, id).await?;
     }
-    counts.into_iter().map(|(what, n)| format!("{n} {what}")).collect::<Vec<_>>().join(", ")
-}
-
-async fn disturb(world: &mut World, random: &mut Random) -> &'static str {
-    let count = world.members.len() as u64;
-    let at = random.below(count) as usize;
-    let id = world.members[at].id;
-    match random.below(9) {
-        0 | 1 => {
-            world.kill(at).await;
-            "kills"
-        }
-        2 => {
-            // The power goes in the middle of something that is still to come.
-            let calls = random.below(40);
-            world.members[at].disk.set_fault(SimFault::PowerOffAfter(calls));
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            world.kill(at).await;
-            "power failures"
-        }
-        3 => {
-            for other in world.members.iter().map(|member| member.id) {
-                world.network.cut(id, other);
-                world.network.cut(other, id);
-            }
-            "isolations"
-        }
-        4 => {
-            let to = world.members[random.below(count) as usize].id;
-            world.network.cut(id, to);
-            "one-way cuts"
-        }
-        5 => {
-            let jump = random.below(7_200_000) as i64 - 3_600_000;
-            world.time.jump_ms.store(jump, Ordering::Relaxed);
-            "clock jumps"
-        }
-        6 => {
-            if let Some(running) = &world.members[at].running {
-                let to = world.members[random.below(count) as usize].id;
-                let handle = running.handle.clone();
-                tokio::spawn(async move { drop(handle.move_leader(to).await) });
-            }
-            "moves of the leader"
-        }
-        7 => {
-            world.network.heal();
-            "heals"
-        }
-        _ => {
-            restart(world).await;
-            "restarts"
-        }
+    for id in removed {
+        kill(world, id, false);
+        world.lock().members.retain(|member| member.id != id);
     }
-}
-
-async fn restart(world: &mut World) {
-    for at in 0..world.members.len() {
-        if world.members[at].running.is_none()
-            && let Err(error) = world.start(at).await
-        {
-            panic!("{error}");
-        }
-    }
+    Ok(())
 }
 
 /// Ends the trouble; how long it takes until a write is acknowledged.
 async fn heal(world: &Shared) -> Result<Duration, String> {
-    let began = {
-        let mut world = world.lock().await;
-        world.network.heal();
-        for at in 0..world.members.len() {
-            if world.members[at].disk_is_dead() {
-                world.kill(at).await;
-            }
+    {
+        let mut world = world.lock();
+        world.calm = true;
+        world.network.end_trouble();
+        let usual = world.usual_fault();
+        for member in &world.members {
+            member.disk.set_fault(usual);
+            member.slow_us.store(0, Ordering::Relaxed);
         }
-        restart(&mut world).await;
-        Instant::now()
-    };
+    }
+    follow_changes(world).await?;
+    let sick: Vec<u64> = world.lock().members.iter().filter(|m| m.needs_restart()).map(|m| m.id).collect();
+    for id in sick {
+        kill(world, id, true);
+    }
+    restart(world).await?;
+    let began = Instant::now();
     loop {
-        let picked = world.lock().await.pick();
+        let picked = world.lock().pick();
         let Some((handle, _)) = picked else { return Err("nobody runs".into()) };
         let txn = Txn { success: vec![Op::put("healed", "yes")], ..Txn::default() };
-        if let Ok(Ok(_)) = tokio::time::timeout(CLIENT_PATIENCE, handle.txn(txn)).await {
+        // A member that was removed and has not heard of it answers nothing: another is asked soon.
+        if let Ok(Ok(_)) = tokio::time::timeout(ATTEMPT, handle.txn(txn)).await {
             let took = began.elapsed();
             return if took <= BACK { Ok(took) } else { Err(format!("only back after {took:?}")) };
         }
@@ -424,37 +417,121 @@ async fn heal(world: &Shared) -> Result<Duration, String> {
 }
 
 impl Member {
-    fn disk_is_dead(&self) -> bool {
-        self.running
-            .as_ref()
-            .is_some_and(|running| running.handle.status().map_or(true, |s| !s.errors.is_empty()))
+    fn needs_restart(&self) -> bool {
+        let fenced = |running: &Running| running.handle.status().map_or(true, |s| !s.errors.is_empty());
+        self.sick || self.running.as_ref().is_some_and(fenced)
+    }
+}
+
+/// The members as the cluster has them now.
+async fn members(world: &Shared) -> Result<Vec<MemberInfo>, String> {
+    let began = Instant::now();
+    loop {
+        let picked = world.lock().pick();
+        if let Some((handle, _)) = picked
+            && handle.read_barrier().await.is_ok()
+        {
+            return Ok(handle.members());
+        }
+        if began.elapsed() > SETTLE {
+            return Err("nobody says who the members are".into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Changes whose outcome nobody heard of: members that are none any more go, and those that never began are removed.
+async fn reconcile(world: &Shared) -> Result<(), String> {
+    let began = Instant::now();
+    loop {
+        follow_changes(world).await?;
+        let members = members(world).await?;
+        let ids = world.lock().ids();
+        for gone in ids.iter().filter(|id| !members.iter().any(|member| member.id == **id)) {
+            kill(world, *gone, false);
+            world.lock().members.retain(|member| member.id != *gone);
+        }
+        let Some(ghost) = members.iter().find(|member| !ids.contains(&member.id)) else { return Ok(()) };
+        let picked = world.lock().pick();
+        if let Some((handle, _)) = picked {
+            // Tried again until the list says so.
+            let _ = tokio::time::timeout(CLIENT_PATIENCE, handle.remove_member(ghost.id)).await;
+        }
+        if began.elapsed() > SETTLE {
+            return Err(format!("member {} is not removed", ghost.id));
+        }
     }
 }
 
 /// Waits until all have applied the same; the revision.
 async fn agree(world: &Shared) -> Result<Revision, String> {
     let began = Instant::now();
-    let world = world.lock().await;
-    let handles: Vec<_> =
-        world.members.iter().filter_map(|m| Some(m.running.as_ref()?.handle.clone())).collect();
-    if handles.len() != world.members.len() {
+    let handles: Vec<Handle> = {
+        let world = world.lock();
+        world.members.iter().filter_map(|m| Some(m.running.as_ref()?.handle.clone())).collect()
+    };
+    if handles.len() != world.lock().members.len() {
         return Err("somebody does not run".into());
     }
     loop {
         let mut states = Vec::new();
         for handle in &handles {
-            let all = KeyRange::Span { start: Bytes::from_static(b"\0"), end: Bytes::new() };
-            let request = RangeRequest { serializable: true, ..RangeRequest::of(all) };
-            let read = handle.range(request).await.map_err(|e| e.to_string())?;
-            states.push((read.revision, read.kvs));
+            let hash = handle.history_hash(Revision(0)).await.map_err(|e| e.to_string())?;
+            states.push((handle.revision(), hash));
         }
         if states.windows(2).all(|pair| pair[0] == pair[1]) {
             return Ok(states[0].0);
         }
         if began.elapsed() > SETTLE {
-            let revisions: Vec<_> = states.iter().map(|(revision, _)| *revision).collect();
-            return Err(format!("the members do not agree: {revisions:?}"));
+            return Err(format!("the members do not agree: {states:?}\n{}", differences(&handles).await));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// What each member holds, for people.
+async fn differences(handles: &[Handle]) -> String {
+    let mut out = String::new();
+    for handle in handles {
+        let status = handle.status();
+        let applied = status.as_ref().map(|s| (s.raft_index, s.raft_applied_index, s.raft_term, s.leader));
+        out += &format!("member {}: {applied:?}", handle.header().member_id);
+        for revision in 1..=handle.revision().get() {
+            for n in 0..KEYS {
+                let key = format!("k{n}");
+                let request = RangeRequest {
+                    serializable: true,
+                    revision: Some(Revision(revision)),
+                    ..RangeRequest::key(key.clone())
+                };
+                let found = handle.range(request).await.ok().and_then(|mut read| read.kvs.pop());
+                if let Some(kv) = found.filter(|kv| kv.mod_revision.get() == revision) {
+                    let value = String::from_utf8_lossy(&kv.value).into_owned();
+                    out += &format!(" {revision}:{key}={}v{}", value.trim_end_matches('x'), kv.version);
+                }
+            }
+        }
+        out += "\n";
+    }
+    out
+}
+
+/// Reads every key from every member: what was acknowledged must be there.
+async fn read_all(world: &Shared) -> Result<(), String> {
+    let ids = world.lock().ids();
+    let recorder = world.lock().recorder.clone();
+    for id in ids {
+        let handle = world.lock().handle(id).ok_or("somebody does not run")?;
+        for n in 0..KEYS {
+            let call = Call::Get { key: Bytes::from(format!("k{n}")) };
+            let asked = recorder.call(CLIENTS, call.clone());
+            let reply = perform(&handle, call).await;
+            recorder.reply(asked, reply.ok_or("a read is not answered")?);
+        }
+        let healed = handle.range(RangeRequest::key("healed")).await.map_err(|e| e.to_string())?;
+        if healed.kvs.is_empty() {
+            return Err(format!("member {id} has lost an acknowledged write"));
+        }
+    }
+    Ok(())
 }

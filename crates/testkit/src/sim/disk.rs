@@ -1,9 +1,11 @@
 //! A disk that loses, tears and refuses writes, by seed.
 //!
 //! What was written but not synced may, after [`SimDisk::crash`], be there, be lost, or be there in part (whole sectors
-//! of 512 bytes); names made, changed or removed since the last sync of a directory are kept up to a random point.
-//! What it cannot produce: a sync that lies, bits that flip by themselves, a directory sync that covers only its own
-//! directory (any covers all, as with one journal), writes torn inside a sector.
+//! of 512 bytes, with [`SimDisk::leave_garbage`] also sectors of garbage where nothing was before); names made, changed or removed since the last
+//! sync of a directory are kept up to a random point. A sync that fails forgets what it was to write, as kernels do: it
+//! is still read, and no later sync writes it.
+//! What it cannot produce: bits that flip by themselves, a directory sync that covers only its own directory (any covers
+//! all, as with one journal), writes torn inside a sector.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
@@ -13,6 +15,8 @@ use std::sync::Arc;
 use base::disk::{Disk, DiskFile};
 use base::random::Random;
 use parking_lot::Mutex;
+
+use super::Digest;
 
 const SECTOR: usize = 512;
 
@@ -25,8 +29,12 @@ pub enum SimFault {
     PowerOffAfter(u64),
     /// No file gets more blocks than it has: a write beyond the furthest byte ever written fails with ENOSPC.
     Full,
-    /// Every sync fails with EIO.
+    /// Every sync fails with EIO, and what it was to write never is.
     SyncFails,
+    /// The write that is so many calls away (1: the next), or the next one behind it, is cut short and fails with EIO.
+    ShortWriteAfter(u64),
+    /// Every sync says that it is done, and is not: what no program survives, to see that a test would notice.
+    SyncLies,
 }
 
 #[derive(Debug, Clone)]
@@ -61,6 +69,8 @@ struct Inner {
     next_file: u64,
     calls: u64,
     fault: SimFault,
+    garbage: bool,
+    digest: Digest,
 }
 
 /// A disk in memory. Clones are the same disk.
@@ -93,6 +103,12 @@ impl SimDisk {
         self.inner.lock().fault = fault;
     }
 
+    /// What goes wrong now.
+    #[must_use]
+    pub fn fault(&self) -> SimFault {
+        self.inner.lock().fault
+    }
+
     /// Calls so far that changed or synced something.
     #[must_use]
     pub fn calls(&self) -> u64 {
@@ -108,7 +124,8 @@ impl SimDisk {
         inner.pending_names.iter().take(kept).for_each(|naming| apply_naming(&mut names, naming));
         let mut files = BTreeMap::new();
         for id in names.values() {
-            let content = inner.files.get(id).map(|file| survived(file, random)).unwrap_or_default();
+            let content =
+                inner.files.get(id).map(|file| survived(file, inner.garbage, random)).unwrap_or_default();
             let written = content.len() as u64;
             files.insert(*id, File { now: content.clone(), durable: content, pending: Vec::new(), written });
         }
@@ -118,9 +135,32 @@ impl SimDisk {
             names,
             dirs: inner.dirs.clone(),
             next_file: inner.next_file,
+            garbage: inner.garbage,
+            digest: inner.digest,
             ..Inner::default()
         };
         Self { inner: Arc::new(Mutex::new(fresh)) }
+    }
+
+    /// The disk as the next process finds it when only the last one was killed: nothing is lost. A new disk without
+    /// faults; whoever still has this one finds its power off.
+    #[must_use]
+    pub fn survive(&self) -> Self {
+        let mut inner = self.inner.lock();
+        let fresh = Inner { fault: SimFault::None, ..std::mem::take(&mut *inner) };
+        inner.fault = SimFault::PowerOffAfter(0);
+        Self { inner: Arc::new(Mutex::new(fresh)) }
+    }
+
+    /// From now on a crash may leave garbage in sectors that were being written.
+    pub fn leave_garbage(&self) {
+        self.inner.lock().garbage = true;
+    }
+
+    /// What all that was written and synced so far comes to.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.inner.lock().digest.get()
     }
 
     /// Every file and its content, as the running system sees it.
@@ -131,26 +171,32 @@ impl SimDisk {
     }
 }
 
-fn survived(file: &File, random: &mut Random) -> Vec<u8> {
+fn survived(file: &File, garbage: bool, random: &mut Random) -> Vec<u8> {
     let mut content = file.durable.clone();
     for change in &file.pending {
         match (random.below(4), change) {
             (0, _) => {}
-            (1, Change::Write { at, data }) => tear(&mut content, *at, data, random),
+            (1, Change::Write { at, data }) => tear(&mut content, *at, data, garbage, random),
             (_, change) => apply(&mut content, change),
         }
     }
     content
 }
 
-/// Writes only some of the sectors.
-fn tear(content: &mut Vec<u8>, at: u64, data: &[u8], random: &mut Random) {
+/// Writes only some of the sectors; with `garbage`, also something else than what was meant.
+fn tear(content: &mut Vec<u8>, at: u64, data: &[u8], garbage: bool, random: &mut Random) {
     let mut from = 0;
     while from < data.len() {
         let to_boundary = SECTOR - (at as usize + from) % SECTOR;
         let to = data.len().min(from + to_boundary);
-        if random.below(2) == 0 {
-            apply(content, &Change::Write { at: at + from as u64, data: data[from..to].to_vec() });
+        let mut sector = data[from..to].to_vec();
+        let at_sector = at as usize + from;
+        let fresh = content.iter().skip(at_sector).take(sector.len()).all(|byte| *byte == 0);
+        if garbage && fresh && random.below(4) == 0 {
+            random.fill(&mut sector);
+            apply(content, &Change::Write { at: at + from as u64, data: sector });
+        } else if random.below(2) == 0 {
+            apply(content, &Change::Write { at: at + from as u64, data: sector });
         }
         from = to;
     }
@@ -191,6 +237,10 @@ impl Inner {
                 *left -= 1;
                 Ok(())
             }
+            SimFault::ShortWriteAfter(left) => {
+                *left = left.saturating_sub(1);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -212,8 +262,15 @@ impl Inner {
         self.files.entry(id).or_default()
     }
 
-    fn change(&mut self, id: u64, change: Change) -> io::Result<()> {
+    fn change(&mut self, id: u64, mut change: Change) -> io::Result<()> {
         self.call()?;
+        let mut short = false;
+        if let (SimFault::ShortWriteAfter(0), Change::Write { data, .. }) = (self.fault, &mut change) {
+            self.fault = SimFault::None;
+            data.truncate(data.len() / 2);
+            short = true;
+        }
+        self.digest_change(id, &change);
         let full = self.fault == SimFault::Full;
         let file = self.file(id);
         match &change {
@@ -228,13 +285,30 @@ impl Inner {
         }
         apply(&mut file.now, &change);
         file.pending.push(change);
-        Ok(())
+        if short { Err(io::Error::other("input/output error")) } else { Ok(()) }
+    }
+
+    fn digest_change(&mut self, id: u64, change: &Change) {
+        match change {
+            Change::Write { at, data } => {
+                self.digest.add_number(id);
+                self.digest.add_number(*at);
+                self.digest.add(data);
+            }
+            Change::SetLen(len) => self.digest.add_number(*len),
+        }
     }
 
     fn sync(&mut self, id: u64) -> io::Result<()> {
         self.call()?;
-        if self.fault == SimFault::SyncFails {
-            return Err(io::Error::other("input/output error"));
+        self.digest.add_number(id);
+        match self.fault {
+            SimFault::SyncFails => {
+                self.file(id).pending.clear();
+                return Err(io::Error::other("input/output error"));
+            }
+            SimFault::SyncLies => return Ok(()),
+            _ => {}
         }
         let file = self.file(id);
         for change in std::mem::take(&mut file.pending) {
@@ -315,6 +389,9 @@ impl Disk for SimDisk {
         if inner.fault == SimFault::SyncFails {
             return Err(io::Error::other("input/output error"));
         }
+        if inner.fault == SimFault::SyncLies {
+            return Ok(());
+        }
         inner.durable_names = inner.names.clone();
         inner.pending_names.clear();
         Ok(())
@@ -330,6 +407,11 @@ impl Disk for SimDisk {
         inner.power()?;
         let id = *inner.names.get(path).ok_or_else(|| not_found(path))?;
         Ok(inner.file(id).now.clone())
+    }
+
+    fn free_bytes(&self, _dir: &Path) -> Option<u64> {
+        let full = self.inner.lock().fault == SimFault::Full;
+        Some(if full { 0 } else { u64::MAX })
     }
 }
 
@@ -399,6 +481,33 @@ mod tests {
             }
         }
         assert!(kept > 0 && lost > 0 && torn > 0 && kept + lost + torn == 64);
+    }
+
+    #[test]
+    fn what_a_failed_sync_forgot_no_later_one_writes() {
+        let disk = SimDisk::new();
+        let file = write(&disk, "/d/a", 0, b"one");
+        file.sync_data().unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        file.write_all_at(b"two", 0).unwrap();
+        disk.set_fault(SimFault::SyncFails);
+        assert!(file.sync_data().is_err());
+        disk.set_fault(SimFault::None);
+        file.sync_data().unwrap();
+        assert_eq!(disk.read(Path::new("/d/a")).unwrap(), b"two");
+        assert_eq!(disk.crash(&mut Random::from_seed(1)).read(Path::new("/d/a")).unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_short_write_fails_once_and_a_killed_process_loses_nothing() {
+        let disk = SimDisk::new();
+        let file = write(&disk, "/d/a", 0, b"....");
+        disk.set_fault(SimFault::ShortWriteAfter(1));
+        assert!(file.write_all_at(b"abcd", 0).is_err());
+        file.write_all_at(b"x", 3).unwrap();
+        let next = disk.survive();
+        assert_eq!(next.read(Path::new("/d/a")).unwrap(), b"ab.x");
+        assert!(file.write_all_at(b"late", 0).is_err() && disk.read(Path::new("/d/a")).is_err());
     }
 
     #[test]

@@ -1,0 +1,322 @@
+//! What goes wrong, by seed. A run draws first how likely each kind is, so that runs differ in kind.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use base::random::Random;
+use store_api::{Revision, Store};
+use testkit::sim::SimFault;
+use tokio::time::Instant;
+
+use crate::world::{Shared, follow_changes, kill, restart, start, stop, url};
+
+/// How long things go wrong.
+const TROUBLE: Duration = Duration::from_secs(12);
+/// Members at most: a larger cluster only takes longer.
+const MEMBERS_MAX: usize = 6;
+/// Nobody is removed from a cluster that has no more than these.
+const MEMBERS_MIN: usize = 3;
+/// A change of the members is given up after this.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(4);
+/// What a sync takes on a slow disk.
+const SLOW_US: u64 = 1_000_000;
+
+/// A kind of fault; what it is called stands in [`Kind::name`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Kill,
+    PowerCut,
+    PowerCutAtCall,
+    Isolate,
+    CutOneWay,
+    Split,
+    Flap,
+    Jam,
+    ClockJump,
+    MoveLeader,
+    HealNetwork,
+    Restart,
+    Rolling,
+    SlowDisk,
+    FullDisk,
+    SyncFails,
+    ShortWrite,
+    Compact,
+    AddLearner,
+    AddVoter,
+    Promote,
+    Remove,
+}
+
+const KINDS: [Kind; 22] = [
+    Kind::Kill,
+    Kind::PowerCut,
+    Kind::PowerCutAtCall,
+    Kind::Isolate,
+    Kind::CutOneWay,
+    Kind::Split,
+    Kind::Flap,
+    Kind::Jam,
+    Kind::ClockJump,
+    Kind::MoveLeader,
+    Kind::HealNetwork,
+    Kind::Restart,
+    Kind::Rolling,
+    Kind::SlowDisk,
+    Kind::FullDisk,
+    Kind::SyncFails,
+    Kind::ShortWrite,
+    Kind::Compact,
+    Kind::AddLearner,
+    Kind::AddVoter,
+    Kind::Promote,
+    Kind::Remove,
+];
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kills",
+            Self::PowerCut => "power failures",
+            Self::PowerCutAtCall => "power failures at a call",
+            Self::Isolate => "isolations",
+            Self::CutOneWay => "one-way cuts",
+            Self::Split => "splits",
+            Self::Flap => "flapping links",
+            Self::Jam => "jams",
+            Self::ClockJump => "clock jumps",
+            Self::MoveLeader => "moves of the leader",
+            Self::HealNetwork => "heals",
+            Self::Restart => "restarts",
+            Self::Rolling => "rolling restarts",
+            Self::SlowDisk => "slow disks",
+            Self::FullDisk => "full disks",
+            Self::SyncFails => "failing syncs",
+            Self::ShortWrite => "short writes",
+            Self::Compact => "compactions",
+            Self::AddLearner => "learners added",
+            Self::AddVoter => "voters added",
+            Self::Promote => "promotions",
+            Self::Remove => "removals",
+        }
+    }
+
+    /// What brings back what others take away must happen often enough.
+    fn weight_min(self) -> u64 {
+        match self {
+            Self::HealNetwork | Self::Restart => 2,
+            _ => 0,
+        }
+    }
+}
+
+/// Lets things go wrong for a while; what did.
+pub async fn trouble(world: &Shared, random: &mut Random) -> Result<String, String> {
+    let weights: Vec<u64> = KINDS.iter().map(|kind| random.below(4).max(kind.weight_min())).collect();
+    let began = Instant::now();
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    while began.elapsed() < TROUBLE {
+        tokio::time::sleep(Duration::from_millis(100 + random.below(900))).await;
+        follow_changes(world).await?;
+        let kind = draw(&weights, random);
+        let done = disturb(world, kind, random).await?;
+        if std::env::var("KETCH_SIM_VERBOSE").is_ok() {
+            println!("{:?} {kind:?} {done} {:?}", began.elapsed(), world.lock().ids());
+        }
+        if done {
+            *counts.entry(kind.name()).or_default() += 1;
+        }
+    }
+    Ok(counts.into_iter().map(|(what, n)| format!("{n} {what}")).collect::<Vec<_>>().join(", "))
+}
+
+fn draw(weights: &[u64], random: &mut Random) -> Kind {
+    let mut left = random.below(weights.iter().sum());
+    for (kind, weight) in KINDS.into_iter().zip(weights) {
+        if left < *weight {
+            return kind;
+        }
+        left -= weight;
+    }
+    Kind::HealNetwork
+}
+
+/// Does one thing; whether it did.
+async fn disturb(world: &Shared, kind: Kind, random: &mut Random) -> Result<bool, String> {
+    let ids = world.lock().ids();
+    let id = ids[random.below(ids.len() as u64) as usize];
+    let other = ids[random.below(ids.len() as u64) as usize];
+    match kind {
+        Kind::Kill => kill(world, id, false),
+        Kind::PowerCut => kill(world, id, true),
+        Kind::PowerCutAtCall => {
+            break_disk(world, id, SimFault::PowerOffAfter(random.below(40)));
+            later(world, 300, move |world| kill(world, id, true));
+        }
+        Kind::Isolate => isolate(world, id, true),
+        Kind::CutOneWay => world.lock().network.cut(id, other),
+        Kind::Split => split(world, &ids, random),
+        Kind::Flap => flap(world, id, random),
+        Kind::Jam => {
+            world.lock().network.jam(Duration::from_millis(20 + random.below(400)));
+            later(world, 500 + random.below(1500), |world| world.lock().network.jam(Duration::ZERO));
+        }
+        Kind::ClockJump => {
+            let jump = random.below(7_200_000) as i64 - 3_600_000;
+            world.lock().member(id).into_iter().for_each(|m| m.jump_ms.store(jump, Ordering::Relaxed));
+        }
+        Kind::MoveLeader => {
+            let Some(handle) = world.lock().handle(id) else { return Ok(false) };
+            tokio::spawn(async move { drop(handle.move_leader(other).await) });
+        }
+        Kind::HealNetwork => world.lock().network.heal(),
+        Kind::Restart => restart(world).await?,
+        Kind::Rolling => rolling(world, &ids, random).await?,
+        Kind::SlowDisk => slow(world, id, 500 + random.below(2500)),
+        Kind::FullDisk => {
+            break_disk(world, id, SimFault::Full);
+            later(world, 300 + random.below(2500), move |world| mend_disk(world, id, SimFault::Full));
+        }
+        Kind::SyncFails | Kind::ShortWrite => {
+            let short = SimFault::ShortWriteAfter(1 + random.below(20));
+            let fault = if kind == Kind::SyncFails { SimFault::SyncFails } else { short };
+            break_disk(world, id, fault);
+            world.lock().member(id).into_iter().for_each(|member| member.sick = true);
+            let power = random.below(2) == 0;
+            later(world, 100 + random.below(1500), move |world| kill(world, id, power));
+        }
+        Kind::Compact => compact(world, random),
+        Kind::AddLearner | Kind::AddVoter => {
+            return Ok(ids.len() < MEMBERS_MAX && add(world, kind == Kind::AddLearner));
+        }
+        Kind::Promote => return Ok(change(world, id, true)),
+        Kind::Remove => return Ok(ids.len() > MEMBERS_MIN && change(world, id, false)),
+    }
+    Ok(true)
+}
+
+/// Does something after so many milliseconds, unless the trouble is over by then.
+fn later(world: &Shared, ms: u64, work: impl FnOnce(&Shared) + Send + 'static) {
+    let world = world.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        if !world.lock().calm {
+            work(&world);
+        }
+    });
+}
+
+fn break_disk(world: &Shared, id: u64, fault: SimFault) {
+    world.lock().member(id).into_iter().for_each(|member| member.disk.set_fault(fault));
+}
+
+/// Ends a fault of a disk, if it is still that one.
+fn mend_disk(world: &Shared, id: u64, fault: SimFault) {
+    let mut world = world.lock();
+    let usual = world.usual_fault();
+    if let Some(member) = world.member(id)
+        && member.disk.fault() == fault
+    {
+        member.disk.set_fault(usual);
+    }
+}
+
+fn isolate(world: &Shared, id: u64, cut: bool) {
+    let world = world.lock();
+    for other in world.ids() {
+        for (from, to) in [(id, other), (other, id)] {
+            if cut { world.network.cut(from, to) } else { world.network.mend(from, to) }
+        }
+    }
+}
+
+/// Two groups that do not hear each other.
+fn split(world: &Shared, ids: &[u64], random: &mut Random) {
+    let side: Vec<bool> = ids.iter().map(|_| random.below(2) == 0).collect();
+    let world = world.lock();
+    for (a, a_side) in ids.iter().zip(&side) {
+        for (b, b_side) in ids.iter().zip(&side) {
+            if a_side != b_side {
+                world.network.cut(*a, *b);
+            }
+        }
+    }
+}
+
+/// A member's links come and go.
+fn flap(world: &Shared, id: u64, random: &mut Random) {
+    let (world, times) = (world.clone(), 4 + random.below(20));
+    let mut random = Random::from_seed(random.next_u64());
+    tokio::spawn(async move {
+        for n in 0..times {
+            if world.lock().calm {
+                return;
+            }
+            isolate(&world, id, n % 2 == 0);
+            tokio::time::sleep(Duration::from_millis(20 + random.below(300))).await;
+        }
+        isolate(&world, id, false);
+    });
+}
+
+fn slow(world: &Shared, id: u64, ms: u64) {
+    let Some(slow_us) = world.lock().member(id).map(|member| member.slow_us.clone()) else { return };
+    slow_us.store(SLOW_US, Ordering::Relaxed);
+    later(world, ms, move |_| slow_us.store(0, Ordering::Relaxed));
+}
+
+/// Every member is stopped and started again, one after the other.
+async fn rolling(world: &Shared, ids: &[u64], random: &mut Random) -> Result<(), String> {
+    for id in ids {
+        stop(world, *id).await;
+        tokio::time::sleep(Duration::from_millis(random.below(400))).await;
+        start(world, *id).await?;
+        tokio::time::sleep(Duration::from_millis(random.below(600))).await;
+    }
+    Ok(())
+}
+
+/// Forgets history that the watch has seen.
+fn compact(world: &Shared, random: &mut Random) {
+    let (picked, watched) = {
+        let mut world = world.lock();
+        (world.pick(), world.watched)
+    };
+    let at = Revision(watched.get() - random.below(20) as i64);
+    let Some((handle, _)) = picked.filter(|_| at.get() > 0) else { return };
+    tokio::spawn(async move { drop(handle.compact(at).await) });
+}
+
+fn add(world: &Shared, learner: bool) -> bool {
+    let picked = world.lock().pick();
+    let Some((handle, _)) = picked else { return false };
+    let name = {
+        let mut world = world.lock();
+        world.serial += 1;
+        world.serial
+    };
+    let world = world.clone();
+    tokio::spawn(async move {
+        let added = handle.add_member(vec![url(name)], learner);
+        if let Ok(Ok(id)) = tokio::time::timeout(CHANGE_PATIENCE, added).await {
+            world.lock().added.push(id);
+        }
+    });
+    true
+}
+
+/// Promotes or removes a member.
+fn change(world: &Shared, id: u64, promote: bool) -> bool {
+    let picked = world.lock().pick();
+    let Some((handle, _)) = picked else { return false };
+    let world = world.clone();
+    tokio::spawn(async move {
+        if promote {
+            drop(tokio::time::timeout(CHANGE_PATIENCE, handle.promote_member(id)).await);
+        } else if let Ok(Ok(())) = tokio::time::timeout(CHANGE_PATIENCE, handle.remove_member(id)).await {
+            world.lock().removed.push(id);
+        }
+    });
+    true
+}
