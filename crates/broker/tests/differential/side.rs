@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_wire::messages::{MetadataRequest, MetadataResponse};
-use kafka_wire::{ApiKey, MESSAGES, Message, Uuid, frame};
+use kafka_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_wire::messages::{ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse};
+use kafka_wire::{ApiKey, ErrorCode, MESSAGES, Message, Uuid, frame};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,6 +17,9 @@ use crate::tree;
 /// Longer than any wait that a request of the script asks for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const METADATA: i16 = 12;
+const LIST_OFFSETS: i16 = 7;
+/// ListOffsets' word for the end.
+const LATEST: i64 = -1;
 
 /// The ids that a broker gave its topics.
 #[derive(Default, Clone)]
@@ -106,7 +110,7 @@ impl Side {
         tokio::time::timeout(ANSWER_WITHIN, answer).await.expect("an answer in time")
     }
 
-    /// Learns the topics' ids; the topics with their numbers of partitions.
+    /// Learns the topics' ids; the topics with their numbers of partitions that are led.
     pub async fn learn(&mut self) -> Vec<(String, usize)> {
         let all = MetadataRequest { topics: None, ..Default::default() };
         let request = frame::request(1, Some("differential"), METADATA, &all).expect("writable").concat();
@@ -116,12 +120,30 @@ impl Side {
         let named: Vec<_> = named.collect();
         // Ids of topics that are gone stay known: an answer about them is about the same topic on both sides.
         self.ids.0.extend(named.iter().map(|(name, topic)| (name.clone(), topic.topic_id)));
-        let mut topics: Vec<_> = named
-            .iter()
-            .filter(|(_, topic)| !topic.is_internal)
-            .map(|(name, topic)| (name.clone(), topic.partitions.len()))
-            .collect();
+        let public = named.iter().filter(|(_, topic)| !topic.is_internal);
+        let mut topics = self.led(public.map(|(name, topic)| (name.clone(), topic.partitions.len()))).await;
         topics.sort();
         topics
+    }
+
+    /// Topics with their numbers of partitions that take requests: Kafka tells of a new topic a little earlier.
+    async fn led(&mut self, topics: impl Iterator<Item = (String, usize)>) -> Vec<(String, usize)> {
+        let partition = |n: usize| ListOffsetsPartition {
+            partition_index: i32::try_from(n).expect("few partitions"),
+            current_leader_epoch: -1,
+            timestamp: LATEST,
+        };
+        let topics = topics
+            .map(|(name, count)| ListOffsetsTopic { name, partitions: (0..count).map(partition).collect() })
+            .collect();
+        let all = ListOffsetsRequest { replica_id: -1, isolation_level: 0, topics, timeout_ms: 1000 };
+        let request = frame::request(1, Some("differential"), LIST_OFFSETS, &all).expect("writable").concat();
+        let answer = self.exchange(&request).await.expect("offsets");
+        let (_, told) = frame::read_response::<ListOffsetsResponse>(&answer, LIST_OFFSETS).expect("readable");
+        let led = |code: i16| code == ErrorCode::None.code();
+        told.topics
+            .into_iter()
+            .map(|t| (t.name, t.partitions.iter().filter(|p| led(p.error_code)).count()))
+            .collect()
     }
 }
