@@ -8,24 +8,29 @@
 //! ```
 //! Requests read an immutable [`Snapshot`]; one lock serializes those who replace it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use commitlog::OpenFrom;
-use commitlog::kafka::checkpoints::{self, Offsets};
-use commitlog::kafka::{PartitionOptions, directory};
+use commitlog::Offset;
+use commitlog::kafka::PartitionOptions;
 use kafka_wire::{ErrorCode, Uuid};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use store_api::{Compare, Op, RangeRequest, Revision, Store, Txn};
 
 use crate::config::{Server, TopicSettings, Values};
+use crate::follow::Follower;
+use crate::log_dir::{DirStop, LogDir};
 use crate::names;
 use crate::partition::Partition;
 use crate::place::{Marks, Place, Recipe, Seen};
 use crate::root::Root;
+
+mod moves;
+mod places;
+
+pub(crate) use moves::Moved;
 
 /// Prefix of the topics' keys.
 pub(crate) const TOPICS: &str = "/ketch/kafka/topics/";
@@ -134,26 +139,37 @@ type Opened = HashMap<(Uuid, i32), Result<Arc<Partition>, commitlog::Error>>;
 /// What was known of the logs when the broker last stopped.
 #[derive(Debug, Default)]
 pub(crate) struct LastStop {
-    pub clean: bool,
-    pub recovery_points: Offsets,
-    pub log_starts: Offsets,
-    /// The directories that were there.
-    pub directories: HashSet<String>,
+    /// By directory. What is not in here is new.
+    pub dirs: Vec<(Arc<LogDir>, DirStop)>,
+    /// Directories that this broker had and that are not there now: what was in them is offline rather than made anew.
+    pub missing: Vec<String>,
 }
 
 impl LastStop {
-    /// What the checkpoints say of a partition.
-    fn marks(&self, name: &str, index: i32) -> Marks {
-        let key = (name.to_owned(), index);
-        let recovery_point = self.recovery_points.get(&key).copied();
-        // All that a clean stop left is durable, and so committed.
-        let high_watermark = recovery_point.filter(|_| self.clean);
-        Marks { recovery_point, log_start: self.log_starts.get(&key).copied(), high_watermark }
+    /// The directories that held a partition: one, unless a directory of an older topic was left.
+    fn found(&self, name: &str, index: i32) -> impl Iterator<Item = &(Arc<LogDir>, DirStop)> {
+        let name = format!("{name}-{index}");
+        self.dirs.iter().filter(move |(_, stop)| stop.directories.contains(&name))
     }
 
-    /// Whether a partition may sleep: nothing has to be verified, cut or made, and all that is known of it is in `marks`.
-    fn may_sleep(&self, name: &str, index: i32, marks: Marks) -> bool {
-        self.clean && marks.recovery_point.is_some() && self.directories.contains(&format!("{name}-{index}"))
+    /// What the checkpoints say of a partition.
+    fn marks(&self, name: &str, index: i32) -> Marks {
+        let Some((dir, stop)) = self.found(name, index).next() else { return Marks::default() };
+        let key = (name.to_owned(), index);
+        let recovery_point = stop.recovery_points.get(&key).copied();
+        // All that a clean stop left is durable, and so committed.
+        let high_watermark = recovery_point.filter(|_| stop.clean);
+        let log_start = stop.log_starts.get(&key).copied();
+        Marks { dir: Some(dir.clone()), recovery_point, log_start, high_watermark }
+    }
+
+    /// Whether a partition may sleep: nothing has to be verified, cut or made, and all that is known of it is in its marks.
+    fn may_sleep(&self, name: &str, index: i32) -> bool {
+        let mut found = self.found(name, index);
+        let clean = found.next().is_some_and(|(_, stop)| {
+            stop.clean && stop.recovery_points.contains_key(&(name.to_owned(), index))
+        });
+        clean && found.next().is_none()
     }
 }
 
@@ -164,14 +180,12 @@ pub(crate) struct Catalog {
     server: Arc<Server>,
     snapshot: ArcSwap<Snapshot>,
     applying: Mutex<LastStop>,
-    /// One writer of the checkpoint files at a time.
-    checkpointing: Mutex<()>,
 }
 
 impl Catalog {
     pub(crate) fn new(root: Arc<Root>, store: Arc<dyn Store>, server: Arc<Server>, last: LastStop) -> Self {
         let snapshot = ArcSwap::default();
-        Self { root, store, server, snapshot, applying: Mutex::new(last), checkpointing: Mutex::default() }
+        Self { root, store, server, snapshot, applying: Mutex::new(last) }
     }
 
     /// All topics now.
@@ -190,7 +204,7 @@ impl Catalog {
     }
 
     /// Brings the catalog to what the store holds; the revision read.
-    pub(crate) async fn load(&self) -> Result<Revision, crate::Error> {
+    pub(crate) async fn load(&self) -> Result<Revision, store_api::Error> {
         let found = self.store.range(RangeRequest::prefix(TOPICS)).await?;
         let topics: Vec<_> = found
             .kvs
@@ -232,15 +246,13 @@ impl Catalog {
             })
             .collect();
         let all = fresh.iter().flat_map(|topic| (0..topic.1.partitions).map(move |index| (topic, index)));
-        let jobs: Vec<_> = all
-            .filter(|((name, ..), index)| !last.may_sleep(name, *index, last.marks(name, *index)))
-            .collect();
+        let jobs: Vec<_> = all.filter(|((name, ..), index)| !last.may_sleep(name, *index)).collect();
         let (next, opened) = (std::sync::atomic::AtomicUsize::new(0), Mutex::new(HashMap::new()));
         let work = || {
             while let Some(((name, record, settings), index)) =
                 jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
             {
-                let partition = self.recipe(name, *index, record, settings, last).open();
+                let partition = self.recipe(name, *index, record, settings, last, Unopened::Offline).open();
                 opened.lock().insert((record.id, *index), partition);
             }
         };
@@ -262,62 +274,6 @@ impl Catalog {
         for wait in waits {
             // A failure is logged where it happens; the partition stays as far as it is durable.
             let _ = wait.await;
-        }
-    }
-
-    /// After the first load: what was known of the last stop concerns no partition made from now on, and directories of
-    /// topics that are no more are put aside (Kafka's `-stray`) or, when half deleted, removed. Where that fails they stay
-    /// until the next start.
-    pub(crate) fn finish_boot(&self) -> io::Result<()> {
-        *self.applying.lock() = LastStop { clean: true, ..LastStop::default() };
-        let snapshot = self.snapshot();
-        for name in self.root.disk.list(&self.root.dir)? {
-            let path = self.root.dir.join(&name);
-            if name.ends_with("-delete") && name.contains('.') {
-                if let Err(error) = self.root.disk.remove_dir_all(&path) {
-                    tracing::warn!(dir = %path.display(), %error, "directory not removed");
-                }
-            } else if let Some((topic, index)) = directory::parse_partition_dir(&name) {
-                let known = snapshot.by_name.get(topic).is_some_and(|t| t.place(index).is_some());
-                if !known
-                    && self.root.disk.exists(&path.join("partition.metadata"))
-                    && let Err(error) = self.root.put_aside(&path, "stray")
-                {
-                    tracing::error!(dir = %path.display(), %error, "directory not put aside");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Follows the store until cancelled.
-    pub(crate) async fn follow(
-        self: Arc<Self>,
-        mut from: Revision,
-        stop: tokio_util::sync::CancellationToken,
-    ) -> Result<(), crate::Error> {
-        loop {
-            let request = store_api::WatchRequest {
-                range: store_api::KeyRange::prefix(TOPICS),
-                start_revision: Some(from.next()),
-                prev_kv: false,
-            };
-            let mut watch = self.store.watch(request).await?;
-            loop {
-                let message = tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    message = watch.messages.recv() => message,
-                };
-                match message {
-                    Some(store_api::WatchMessage::Events { events, .. }) => {
-                        events.iter().for_each(|event| self.apply_event(event));
-                    }
-                    Some(store_api::WatchMessage::Progress { .. }) => {}
-                    // Compacted or fell behind: look at everything again.
-                    Some(store_api::WatchMessage::Cancelled { .. }) | None => break,
-                }
-            }
-            from = self.load().await?;
         }
     }
 
@@ -376,10 +332,10 @@ impl Catalog {
         let mut partitions = same.map(|topic| topic.partitions.clone()).unwrap_or_default();
         partitions.iter().for_each(|place| place.configure(self.layout(&settings), settings.flush_ms));
         for index in partitions.len() as i32..record.partitions {
-            let (recipe, marks) =
-                (self.recipe(&name, index, &record, &settings, last), last.marks(&name, index));
+            let recipe = self.recipe(&name, index, &record, &settings, last, unopened);
+            let marks = last.marks(&name, index);
             let ahead = opened.remove(&(record.id, index));
-            if ahead.is_none() && last.may_sleep(&name, index, marks) {
+            if ahead.is_none() && last.may_sleep(&name, index) {
                 partitions.push(Place::asleep(recipe, marks));
                 continue;
             }
@@ -457,13 +413,18 @@ impl Catalog {
         record: &TopicRecord,
         settings: &TopicSettings,
         last: &LastStop,
+        unopened: Unopened,
     ) -> Recipe {
-        let marks = last.marks(name, index);
-        let point = marks.recovery_point.unwrap_or_default();
-        let from = match (last.clean, settings.compacted) {
-            (true, _) => OpenFrom::Clean,
-            (false, true) => OpenFrom::Compacted(point),
-            (false, false) => OpenFrom::RecoveryPoint(point),
+        let key = (name.to_string(), index);
+        let left = last.found(name, index).map(|(dir, stop)| {
+            let (from, start) = places::opened_from(Some(stop), &key, settings.compacted);
+            (dir.clone(), from, start)
+        });
+        let failed = self.root.failed().map(|dir| dir.path.display().to_string());
+        let lost = match unopened {
+            // What is made just now cannot be elsewhere.
+            Unopened::Refused => String::new(),
+            Unopened::Offline => failed.chain(last.missing.iter().cloned()).collect::<Vec<_>>().join(", "),
         };
         Recipe {
             root: self.root.clone(),
@@ -472,7 +433,8 @@ impl Catalog {
             id: record.id,
             layout: self.layout(settings),
             flush_ms: settings.flush_ms,
-            left: (from, marks.log_start.unwrap_or_default()),
+            left: left.collect(),
+            lost,
         }
     }
 
@@ -484,29 +446,6 @@ impl Catalog {
         next.by_name.remove(name);
         self.snapshot.store(Arc::new(next));
         self.retire(&topic);
-    }
-
-    /// Takes a topic's partitions out of service; their directories go in the background.
-    fn retire(&self, topic: &Topic) {
-        let mut aside = Vec::new();
-        topic.partitions.iter().for_each(Place::retire);
-        for index in 0..topic.partitions.len() as i32 {
-            let dir = self.root.partition_dir(&topic.name, index);
-            match self.root.put_aside(&dir, "delete") {
-                Ok(path) => aside.push(path),
-                Err(error) => tracing::error!(dir = %dir.display(), %error, "directory not put aside"),
-            }
-        }
-        let disk = self.root.disk.clone();
-        // Best effort: what a stop leaves behind goes at the next start.
-        drop(tokio::task::spawn_blocking(move || {
-            for path in aside {
-                if let Err(error) = disk.remove_dir_all(&path) {
-                    tracing::warn!(dir = %path.display(), %error, "directory not removed");
-                }
-            }
-        }));
-        self.root.checkpoints_due();
     }
 
     /// Makes a topic. Name and configurations are checked already.
@@ -558,14 +497,11 @@ impl Catalog {
             return Err(changed(&topic.name));
         }
         let catalog = self.clone();
-        match tokio::task::spawn_blocking(move || catalog.write_checkpoints()).await {
-            Ok(Ok(())) => Ok(()),
+        if let Err(error) = tokio::task::spawn_blocking(move || catalog.write_checkpoints()).await {
             // The topic is gone all the same.
-            failed => {
-                tracing::warn!(?failed, "offset checkpoints not written");
-                Ok(())
-            }
+            tracing::error!(%error, "writing offset checkpoints panicked");
         }
+        Ok(())
     }
 
     /// Replaces a topic's configurations or raises its partitions.
@@ -591,11 +527,6 @@ impl Catalog {
         places.filter_map(Place::open).cloned().collect()
     }
 
-    /// Whether every partition could be opened, of those that were needed.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.snapshot().by_name.values().all(|topic| topic.offline() == 0)
-    }
-
     /// Opens what sleeps, one after the other: what is damaged is known soon, and retention and metrics see everything.
     /// Blocks.
     pub(crate) fn wake_all(&self, stop: &dyn Fn() -> bool) {
@@ -606,45 +537,19 @@ impl Catalog {
             place.served();
         }
     }
+}
 
-    /// Writes the three offset checkpoints. Blocks.
-    pub(crate) fn write_checkpoints(&self) -> io::Result<()> {
-        let _checkpointing = self.checkpointing.lock();
-        let (mut recovery, mut starts, mut high) = (Offsets::new(), Offsets::new(), Offsets::new());
-        let mut saved = Vec::new();
-        let snapshot = self.snapshot();
-        let topics = snapshot.by_name.values();
-        for (topic, index, place) in
-            topics.flat_map(|t| (0..).zip(&t.partitions).map(move |(n, p)| (t, n, p)))
-        {
-            let key = || (topic.name.to_string(), index);
-            let partition = match place.look() {
-                Seen::Open(partition) => partition,
-                Seen::Away(marks) => {
-                    recovery.extend(marks.recovery_point.map(|point| (key(), point)));
-                    starts.extend(marks.log_start.map(|start| (key(), start)));
-                    high.extend(marks.high_watermark.map(|high| (key(), high)));
-                    continue;
-                }
-            };
-            let point = partition.log().recovery_point();
-            recovery.insert(key(), point);
-            high.insert(key(), partition.high_watermark());
-            // Kafka's file names only partitions whose start is not simply their first segment.
-            if partition.log_start() > partition.log().log().first_segment() {
-                starts.insert(key(), partition.log_start());
-            }
-            saved.push((partition, point));
-        }
-        for (name, offsets) in [
-            (checkpoints::RECOVERY_POINT, &recovery),
-            (checkpoints::LOG_START, &starts),
-            (checkpoints::REPLICATION, &high),
-        ] {
-            checkpoints::write(&*self.root.disk, &self.root.dir.join(name), offsets)?;
-        }
-        saved.iter().for_each(|(partition, point)| partition.log().note_saved(*point));
-        Ok(())
+impl Follower for Catalog {
+    fn prefix(&self) -> &'static str {
+        TOPICS
+    }
+
+    fn event(&self, event: &store_api::Event) {
+        self.apply_event(event);
+    }
+
+    fn reload(&self) -> store_api::Future_<'_, Revision> {
+        Box::pin(self.load())
     }
 }
 

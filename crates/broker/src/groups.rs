@@ -241,7 +241,7 @@ impl Loop {
     async fn load(&mut self) -> Result<(), commitlog::Error> {
         let (mut at, end) = (self.partition.log_start(), self.partition.high_watermark());
         while at < end {
-            let chunk = self.partition.log().log().read(at, end, REPLAY_BYTES, true)?;
+            let chunk = self.partition.with_log(|log| log.log().read(at, end, REPLAY_BYTES, true))?;
             let Some(next) = chunk.next else { break };
             self.replay(&chunk.bytes);
             at = next;

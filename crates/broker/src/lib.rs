@@ -15,10 +15,12 @@ mod catalog;
 mod config;
 mod door;
 pub mod exchange;
+mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod groups;
 mod listeners;
+mod log_dir;
 mod memory;
 mod metrics;
 mod names;
@@ -62,7 +64,7 @@ pub struct Options {
     /// Host and port told to clients that came in by the listener with the same index, where it differs from the
     /// address they dialled (a published port). Shorter than `listen` is fine.
     pub advertised: Vec<Option<(String, u16)>>,
-    /// Where logs are kept: Kafka's own layout.
+    /// Where logs are kept, unless the properties `log.dirs` or `log.dir` name directories: Kafka's own layout.
     pub dir: PathBuf,
     pub durability: Durability,
     pub broker_id: i32,
@@ -104,6 +106,9 @@ pub enum Error {
     /// The directory belongs to another broker or cluster.
     #[error("{0}")]
     WrongOwner(String),
+    /// No log directory works: mend or replace the disks and start again.
+    #[error("all log directories have failed: {0}")]
+    NoLogDirs(String),
     /// The disk or the network refused.
     #[error("{what}: {source}")]
     Io {

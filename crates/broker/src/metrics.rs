@@ -321,6 +321,7 @@ fn state(text: &mut Text, broker: &Broker) {
     for none in ["underreplicatedpartitions", "underminisrpartitioncount", "atminisrpartitioncount"] {
         text.gauge(&format!("{manager}{none}"), 0);
     }
+    log_dirs(text, broker);
     let controller = "kafka_controller_kafkacontroller_";
     text.gauge(&format!("{controller}activecontrollercount"), 1);
     text.gauge(&format!("{controller}activebrokercount"), 1);
@@ -335,6 +336,19 @@ fn state(text: &mut Text, broker: &Broker) {
     text.gauge("kafka_network_socketserver_memorypoolused", total - free);
     let connections = "kafka_server_socketservermetrics_connection_count";
     text.gauge(connections, broker.connections.count());
+}
+
+/// Which directories have failed.
+fn log_dirs(text: &mut Text, broker: &Broker) {
+    let (dirs, manager) = (&broker.catalog.root.dirs, "kafka_log_logmanager_");
+    let failed = dirs.iter().filter(|dir| !dir.is_online()).count();
+    text.gauge(&format!("{manager}offlinelogdirectorycount"), failed);
+    let name = format!("{manager}logdirectoryoffline");
+    text.head(&name, "gauge");
+    for dir in dirs {
+        let path = dir.path.display().to_string();
+        text.line(&name, &[("logdirectory", &path)], u8::from(!dir.is_online()));
+    }
 }
 
 fn logs(text: &mut Text, broker: &Broker) {

@@ -14,13 +14,16 @@ use commitlog::{Error, Offset, OpenFrom};
 use kafka_wire::Uuid;
 use parking_lot::Mutex;
 
+use crate::log_dir::LogDir;
 use crate::names;
-use crate::partition::Partition;
-use crate::root::Root;
+use crate::partition::{Home, Partition};
+use crate::root::{Located, Root};
 
 /// What the checkpoints say of a log, kept for the next start while the log itself is out of reach.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Marks {
+    /// Where the log is, where that is known.
+    pub dir: Option<Arc<LogDir>>,
     pub recovery_point: Option<Offset>,
     pub log_start: Option<Offset>,
     /// The high watermark, where it is known without the log.
@@ -99,11 +102,11 @@ impl Place {
         if self.0.opened.get().is_none()
             && let Some(asleep) = &*self.0.asleep.lock()
         {
-            return Seen::Away(asleep.marks);
+            return Seen::Away(asleep.marks.clone());
         }
         match self.wake() {
             Ok(partition) => Seen::Open(partition.clone()),
-            Err(marks) => Seen::Away(*marks),
+            Err(marks) => Seen::Away(marks.clone()),
         }
     }
 
@@ -114,7 +117,7 @@ impl Place {
             return;
         }
         if let Ok(partition) = self.wake() {
-            partition.log().set_options(layout);
+            partition.set_layout(layout);
             partition.set_flush_ms(flush_ms);
         }
     }
@@ -137,24 +140,23 @@ pub(crate) struct Recipe {
     pub id: Uuid,
     pub layout: PartitionOptions,
     pub flush_ms: i64,
-    /// How the directory was left and its first readable offset, should there be one.
-    pub left: (OpenFrom, Offset),
+    /// The directories that held it when the broker started: how it was left there, and its first readable offset.
+    pub left: Vec<(Arc<LogDir>, OpenFrom, Offset)>,
+    /// Directories that may hold it and are not there: it is not made anew then.
+    pub lost: String,
 }
 
 impl Recipe {
     /// Opens the partition's directory, or makes it. A directory of another topic of the same name is put aside.
     pub(crate) fn open(&self) -> Result<Arc<Partition>, Error> {
-        let (root, disk) = (&self.root, &self.root.disk);
-        let dir = root.partition_dir(&self.topic, self.index);
-        let io = |source| Error::Io { path: dir.clone(), source };
-        let id = names::base64url(&self.id);
-        let mut known = disk.exists(&dir);
-        if known && directory::topic_id(&**disk, &dir).is_some_and(|found| found != id) {
-            root.put_aside(&dir, "stray").map_err(io)?;
-            known = false;
-        }
-        let (from, start) = if known { self.left } else { (OpenFrom::Clean, Offset(0)) };
-        let (log, recovery) = PartitionLog::open(disk.clone(), &dir, self.layout, from, start)?;
+        let (root, id) = (&self.root, names::base64url(&self.id));
+        let failed = self.left.iter().find(|(dir, ..)| !dir.is_online());
+        let lost = failed.map_or(self.lost.clone(), |(dir, ..)| dir.path.display().to_string());
+        let Located { dir, known } = root.locate(&self.topic, self.index, &id, &lost)?;
+        let (disk, path) = (dir.disk.clone(), dir.partition_dir(&self.topic, self.index));
+        let left = self.left.iter().find(|(left, ..)| known && Arc::ptr_eq(left, &dir));
+        let (from, start) = left.map_or((OpenFrom::Clean, Offset(0)), |(_, from, start)| (*from, *start));
+        let (log, recovery) = PartitionLog::open(disk.clone(), &path, self.layout, from, start)?;
         if recovery.cut_bytes > 0 {
             let (bytes, end) = (recovery.cut_bytes, log.log().end());
             tracing::warn!(topic = %self.topic, partition = self.index, bytes, %end, "cut a torn tail");
@@ -165,10 +167,11 @@ impl Recipe {
                 log.log().flush()?;
             }
         } else {
-            directory::write_topic_id(&**disk, &dir, &id).map_err(io)?;
-            root.note_new_directory();
+            directory::write_topic_id(&*disk, &path, &id).map_err(|source| Error::Io { path, source })?;
+            dir.note_new_directory();
+            dir.note_log();
         }
-        let partition = Partition::new(self.topic.clone(), self.index, log, root);
+        let partition = Partition::new(self.topic.clone(), self.index, Home { log, dir }, root);
         partition.set_flush_ms(self.flush_ms);
         partition.note_recovered(recovery.verified_bytes);
         Ok(partition)
@@ -176,8 +179,7 @@ impl Recipe {
 
     /// Says that the directory cannot be opened.
     pub(crate) fn tell_offline(&self, error: &Error) {
-        let dir = self.root.partition_dir(&self.topic, self.index);
-        tracing::error!(topic = %self.topic, partition = self.index, dir = %dir.display(), %error,
+        tracing::error!(topic = %self.topic, partition = self.index, %error,
             "partition is offline: its directory cannot be opened; the next start tries again");
     }
 }

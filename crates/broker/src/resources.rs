@@ -17,6 +17,7 @@ use store_api::{Compare, Op, RangeRequest, Revision, Store, Txn};
 
 use crate::catalog::{Catalog, Refusal};
 use crate::config::{Dynamic, Server, Values};
+use crate::follow::Follower;
 
 /// Prefix of the keys.
 const CONFIGS: &str = "/ketch/kafka/configs/";
@@ -94,7 +95,7 @@ impl Resources {
 
     /// Brings memory to what the store holds; the revision read. The server has the brokers' values then, topics opened
     /// before do not.
-    pub(crate) async fn load(&self) -> Result<Revision, crate::Error> {
+    pub(crate) async fn load(&self) -> Result<Revision, store_api::Error> {
         let found = self.store.range(RangeRequest::prefix(CONFIGS)).await?;
         let mut all = BTreeMap::new();
         for kv in &found.kvs {
@@ -112,49 +113,6 @@ impl Resources {
     /// The store's newest revision: the end of the cluster's metadata.
     pub(crate) async fn store_revision(&self) -> Result<i64, store_api::Error> {
         Ok(self.store.range(RangeRequest::key(CONFIGS)).await?.revision.get())
-    }
-
-    /// Follows the store until cancelled.
-    pub(crate) async fn follow(
-        self: Arc<Self>,
-        catalog: Arc<Catalog>,
-        mut from: Revision,
-        stop: tokio_util::sync::CancellationToken,
-    ) -> Result<(), crate::Error> {
-        loop {
-            let request = store_api::WatchRequest {
-                range: store_api::KeyRange::prefix(CONFIGS),
-                start_revision: Some(from.next()),
-                prev_kv: false,
-            };
-            let mut watch = self.store.watch(request).await?;
-            loop {
-                let message = tokio::select! {
-                    () = stop.cancelled() => return Ok(()),
-                    message = watch.messages.recv() => message,
-                };
-                match message {
-                    Some(store_api::WatchMessage::Events { events, .. }) => {
-                        for event in &events {
-                            let values = match event.kind {
-                                store_api::EventKind::Delete => &b"{}"[..],
-                                store_api::EventKind::Put => &event.kv.value,
-                            };
-                            if let Some((resource, values)) = decode(&event.kv.key, values) {
-                                let gone = values.is_empty().then(|| resource.clone());
-                                self.apply(&catalog, resource, values, event.kv.mod_revision);
-                                gone.into_iter().for_each(|resource| self.forget(&resource));
-                            }
-                        }
-                    }
-                    Some(store_api::WatchMessage::Progress { .. }) => {}
-                    // Compacted or fell behind: look at everything again.
-                    Some(store_api::WatchMessage::Cancelled { .. }) | None => break,
-                }
-            }
-            from = self.load().await?;
-            catalog.reconfigure();
-        }
     }
 
     /// Replaces a resource's configurations; in force when this returns. Nobody's change in between is lost: `change`
@@ -195,7 +153,7 @@ impl Resources {
                 return Ok(());
             }
             // Somebody else was faster: read theirs.
-            self.load().await.map_err(|error| Refusal::new(ErrorCode::RequestTimedOut, error.to_string()))?;
+            self.load().await?;
             catalog.reconfigure();
         }
     }
@@ -240,6 +198,38 @@ impl Resources {
 pub(crate) async fn stored_resources(store: &dyn Store) -> Result<Vec<(Resource, Values)>, crate::Error> {
     let found = store.range(RangeRequest::prefix(CONFIGS)).await?;
     Ok(found.kvs.iter().filter_map(|kv| decode(&kv.key, &kv.value)).collect())
+}
+
+/// Resources, and the topics whose settings come from them.
+pub(crate) struct Following {
+    pub resources: Arc<Resources>,
+    pub catalog: Arc<Catalog>,
+}
+
+impl Follower for Following {
+    fn prefix(&self) -> &'static str {
+        CONFIGS
+    }
+
+    fn event(&self, event: &store_api::Event) {
+        let values = match event.kind {
+            store_api::EventKind::Delete => &b"{}"[..],
+            store_api::EventKind::Put => &event.kv.value,
+        };
+        if let Some((resource, values)) = decode(&event.kv.key, values) {
+            let gone = values.is_empty().then(|| resource.clone());
+            self.resources.apply(&self.catalog, resource, values, event.kv.mod_revision);
+            gone.into_iter().for_each(|resource| self.resources.forget(&resource));
+        }
+    }
+
+    fn reload(&self) -> store_api::Future_<'_, Revision> {
+        Box::pin(async {
+            let revision = self.resources.load().await?;
+            self.catalog.reconfigure();
+            Ok(revision)
+        })
+    }
 }
 
 /// The key of a resource in the store.

@@ -1,29 +1,33 @@
-//! What all partitions share: the directory, the flusher, the checkpoints.
+//! What all partitions share: the log directories, the flusher, what is due.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use base::clock::SharedClock;
-use base::disk::Disk;
-use commitlog::Flusher;
 use commitlog::kafka::directory;
-use kafka_wire::Uuid;
+use commitlog::{Error, Flusher};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::Durability;
-use crate::upkeep::TimedFlushes;
+use crate::log_dir::{LogDir, Troubles};
+use crate::upkeep::{Removals, TimedFlushes};
 
-/// The broker's directory and its flusher.
+/// How many partitions that are not made yet may have a directory chosen for them.
+const PREFERRED_MAX: usize = 10_000;
+
+/// The broker's directories and their flusher.
 pub(crate) struct Root {
-    pub disk: Arc<dyn Disk>,
+    /// In the order of `log.dirs`.
+    pub dirs: Vec<Arc<LogDir>>,
     pub clock: SharedClock,
-    pub dir: PathBuf,
     pub flusher: Flusher,
     pub durability: Durability,
-    /// Partitions' directories were made that no sync of the root has made durable.
-    new_directories: AtomicBool,
+    /// Directories and partitions that have failed.
+    pub troubles: Arc<Troubles>,
     /// Something that the offset checkpoints hold has changed.
     pub checkpoints: Notify,
     /// Too much lies beyond the recovery points.
@@ -33,63 +37,100 @@ pub(crate) struct Root {
     /// There may be something to compact.
     pub cleaning: Notify,
     pub timed: TimedFlushes,
+    /// A partition is to move to another directory.
+    pub moves: Notify,
+    pub removals: Removals,
+    /// Where partitions go that are not made yet (AlterReplicaLogDirs came first).
+    preferred: Mutex<HashMap<(String, i32), PathBuf>>,
+}
+
+/// Where a partition's log is or is to be.
+pub(crate) struct Located {
+    pub dir: Arc<LogDir>,
+    /// Whether it is there already.
+    pub known: bool,
 }
 
 impl std::fmt::Debug for Root {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Root").field("dir", &self.dir).finish_non_exhaustive()
+        f.debug_struct("Root").field("dirs", &self.dirs).finish_non_exhaustive()
     }
 }
 
 impl Root {
     pub(crate) fn new(
-        disk: Arc<dyn Disk>,
+        dirs: Vec<Arc<LogDir>>,
+        troubles: Arc<Troubles>,
         clock: SharedClock,
-        dir: PathBuf,
         flusher: Flusher,
         durability: Durability,
     ) -> Arc<Self> {
-        let new_directories = AtomicBool::new(false);
         Arc::new(Self {
-            disk,
+            dirs,
             clock,
-            dir,
             flusher,
             durability,
-            new_directories,
+            troubles,
             checkpoints: Notify::new(),
             recovery: Notify::new(),
             beyond_recovery: AtomicU64::new(0),
             cleaning: Notify::new(),
             timed: TimedFlushes::default(),
+            moves: Notify::new(),
+            removals: Removals::default(),
+            preferred: Mutex::default(),
         })
     }
 
-    /// Where a partition's files are.
-    pub(crate) fn partition_dir(&self, topic: &str, index: i32) -> PathBuf {
-        self.dir.join(format!("{topic}-{index}"))
+    /// The directories that work.
+    pub(crate) fn online(&self) -> impl Iterator<Item = &Arc<LogDir>> {
+        self.dirs.iter().filter(|dir| dir.is_online())
     }
 
-    /// Renames a partition's directory to `<name>.<32 digits>-<suffix>`.
-    pub(crate) fn put_aside(&self, path: &Path, suffix: &str) -> io::Result<PathBuf> {
-        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let id = Uuid::new_v4().simple().to_string();
-        let to = path.with_file_name(directory::aside_name(&name, &id, suffix));
-        self.disk.rename(path, &to)?;
-        Ok(to)
+    /// Directories that do not.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = &Arc<LogDir>> {
+        self.dirs.iter().filter(|dir| !dir.is_online())
     }
 
-    /// A partition's directory was made: the next flush of any partition makes its name durable.
-    pub(crate) fn note_new_directory(&self) {
-        self.new_directories.store(true, Ordering::Release);
+    /// The directory with this path.
+    pub(crate) fn dir(&self, path: &Path) -> Option<&Arc<LogDir>> {
+        self.dirs.iter().find(|dir| dir.path == path)
     }
 
-    /// Makes the names of new directories durable; one sync serves all that were made since the last.
-    pub(crate) fn sync_new_directories(&self) -> io::Result<()> {
-        if self.new_directories.swap(false, Ordering::AcqRel) {
-            self.disk.sync_dir(&self.dir).inspect_err(|_| self.note_new_directory())?;
+    /// The directory that holds a partition, or the one that a new partition goes to: what was asked for, else the one
+    /// with the fewest logs (`LogManager.nextLogDirs`). `lost` are directories that are not there and may hold it.
+    pub(crate) fn locate(&self, name: &str, index: i32, id: &str, lost: &str) -> Result<Located, Error> {
+        for dir in self.online() {
+            let path = dir.partition_dir(name, index);
+            if !dir.disk.exists(&path) {
+                continue;
+            }
+            if directory::topic_id(&*dir.disk, &path).is_none_or(|found| found == id) {
+                return Ok(Located { dir: dir.clone(), known: true });
+            }
+            dir.put_aside(&path, "stray").map_err(|source| Error::Io { path, source })?;
         }
-        Ok(())
+        let refuse = |text: String| {
+            let path = PathBuf::from(format!("{name}-{index}"));
+            Err(Error::Io { path, source: io::Error::other(text) })
+        };
+        if !lost.is_empty() {
+            return refuse(format!("not made anew because log directories {lost} are offline"));
+        }
+        let wanted = self.preferred.lock().remove(&(name.to_owned(), index));
+        let wanted = wanted.and_then(|path| self.dir(&path)).filter(|dir| dir.is_online());
+        match wanted.or_else(|| self.online().min_by_key(|dir| dir.logs())) {
+            Some(dir) => Ok(Located { dir: dir.clone(), known: false }),
+            None => refuse("all log directories are offline".to_owned()),
+        }
+    }
+
+    /// Remembers where a partition goes once it is made.
+    pub(crate) fn prefer(&self, topic: &str, index: i32, dir: &Path) {
+        let mut preferred = self.preferred.lock();
+        if preferred.len() < PREFERRED_MAX {
+            preferred.insert((topic.to_owned(), index), dir.to_owned());
+        }
     }
 
     /// Has the checkpoints written soon.

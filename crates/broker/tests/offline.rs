@@ -6,7 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{Raw, Served, append, batch, code, create, options};
@@ -223,21 +223,48 @@ async fn a_topic_that_is_offline_can_be_deleted_and_made_again() {
     served.stop().await;
 }
 
-/// A store whose first watch of topics sees nothing and ends when it is told to, as one that fell behind does.
+/// A store whose first watch of topics sees nothing and ends when it is told to, as one that fell behind does; it answers
+/// nothing while it is out.
 struct FallsBehind {
     inner: Arc<dyn Store>,
     watched: AtomicBool,
     end: Arc<Notify>,
+    out: Arc<AtomicBool>,
+    /// Questions while it was out.
+    asked: Arc<AtomicU64>,
+}
+
+impl FallsBehind {
+    fn new(inner: &Arc<dyn Store>, end: &Arc<Notify>) -> Self {
+        let (watched, out, asked) = (AtomicBool::new(false), Arc::default(), Arc::default());
+        Self { inner: inner.clone(), watched, end: end.clone(), out, asked }
+    }
+
+    fn is_out(&self) -> bool {
+        let out = self.out.load(Ordering::Acquire);
+        self.asked.fetch_add(u64::from(out), Ordering::AcqRel);
+        out
+    }
+}
+
+fn unavailable<T: Send + 'static>() -> Future_<'static, T> {
+    Box::pin(async { Err(store_api::Error::Unavailable("it is out".to_owned())) })
 }
 
 impl Store for FallsBehind {
     fn range(&self, request: RangeRequest) -> Future_<'_, RangeResponse> {
+        if self.is_out() {
+            return unavailable();
+        }
         self.inner.range(request)
     }
     fn txn(&self, txn: Txn) -> Future_<'_, TxnResponse> {
         self.inner.txn(txn)
     }
     fn watch(&self, request: WatchRequest) -> Future_<'_, Watch> {
+        if self.is_out() {
+            return unavailable();
+        }
         if !request.range.contains(format!("{TOPICS}x").as_bytes())
             || self.watched.swap(true, Ordering::AcqRel)
         {
@@ -296,7 +323,7 @@ async fn appears(raw: &mut Raw, topic: &str) -> ErrorCode {
 async fn a_topic_that_cannot_be_opened_does_not_end_the_catalog() {
     let (dir, end) = (tempfile::tempdir().unwrap(), Arc::new(Notify::new()));
     let inner = testkit::MemStore::shared();
-    let store = FallsBehind { inner: inner.clone(), watched: AtomicBool::new(false), end: end.clone() };
+    let store = FallsBehind::new(&inner, &end);
     let served = Served::with(options(dir.path()), Arc::new(store)).await;
     let mut raw = served.raw().await;
     std::fs::write(dir.path().join("bad-0"), "in the way").unwrap();
@@ -311,5 +338,32 @@ async fn a_topic_that_cannot_be_opened_does_not_end_the_catalog() {
     put_topic(&inner, "later", 3).await;
     assert_eq!(appears(&mut raw, "later").await, ErrorCode::None);
     assert_eq!(served.tasks.failure(), None);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn an_outage_of_the_store_is_waited_out() {
+    let (dir, end) = (tempfile::tempdir().unwrap(), Arc::new(Notify::new()));
+    let inner = testkit::MemStore::shared();
+    let store = FallsBehind::new(&inner, &end);
+    let (out, asked) = (store.out.clone(), store.asked.clone());
+    let served = Served::with(options(dir.path()), Arc::new(store)).await;
+    let mut raw = served.raw().await;
+    assert_eq!(create(&mut raw, "before", &[]).await, ErrorCode::None);
+    out.store(true, Ordering::Release);
+    end.notify_one();
+    let retried = async {
+        while asked.load(Ordering::Acquire) < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, retried).await.expect("it is asked again");
+    put_topic(&inner, "meanwhile", 1).await;
+    assert_eq!(append(&mut raw, "before", batch(1, None)).await, (ErrorCode::None, 0), "served from memory");
+    assert_eq!(served.tasks.failure(), None);
+    out.store(false, Ordering::Release);
+    assert_eq!(appears(&mut raw, "meanwhile").await, ErrorCode::None);
+    put_topic(&inner, "later", 2).await;
+    assert_eq!(appears(&mut raw, "later").await, ErrorCode::None);
     served.stop().await;
 }

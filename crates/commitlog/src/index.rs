@@ -289,6 +289,13 @@ impl IndexFiles<'_> {
         Some(MaxTimestamp { timestamp_ms: i64_at(&entry, 0), offset })
     }
 
+    /// Whether the time index is not there, or not a row of entries.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        let file = self.disk.open(&file_name(self.dir, self.base, "timeindex"), false);
+        file.and_then(|file| file.len()).map_or(true, |len| len % 12 != 0)
+    }
+
     /// Both files as they were written for a segment of `segment_bytes`; empty when either is missing or not sorted.
     #[must_use]
     pub fn load(&self, segment_bytes: u64) -> Index {

@@ -142,12 +142,37 @@ struct Active {
     index: Index,
     /// Timestamp of the first frame: what time-based rolling counts from.
     first_timestamp_ms: Option<i64>,
+    /// Where what was appended last begins, and what of that a flush covered; None where nothing was since the opening.
+    last_frame: Option<u64>,
+    durable_frame: Option<u64>,
+}
+
+/// What is in the active segment at a moment.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    base: Offset,
+    bytes: u64,
+    last_frame: Option<u64>,
+    durable_frame: Option<u64>,
 }
 
 impl Active {
+    fn written(&self) -> Written {
+        let Self { base, position: bytes, last_frame, durable_frame, .. } = *self;
+        Written { base, bytes, last_frame, durable_frame }
+    }
+
     fn empty<F: Framing>(dir: &Path, base: Offset, file: Arc<dyn DiskFile>) -> Self {
         let file = Arc::new(Handle::new(file_name(dir, base, F::EXTENSION), file));
-        Self { base, file, position: 0, index: Index::default(), first_timestamp_ms: None }
+        Self {
+            base,
+            file,
+            position: 0,
+            index: Index::default(),
+            first_timestamp_ms: None,
+            last_frame: None,
+            durable_frame: None,
+        }
     }
 }
 
@@ -339,6 +364,7 @@ impl<F: Framing> Log<F> {
         let active = &mut inner.active;
         active.index.set_interval(writer.options.index_interval_bytes);
         active.index.note(base, frame, position);
+        active.last_frame = Some(position);
         active.position += bytes.len() as u64;
         active.first_timestamp_ms.get_or_insert(frame.max_timestamp_ms);
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);

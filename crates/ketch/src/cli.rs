@@ -166,6 +166,9 @@ pub struct PartArgs {
     /// a listener on the pod gateway's address.
     #[arg(long, value_name = "KEY=VALUE", value_parser = property)]
     pub kafka_property: Vec<(String, String)>,
+    /// Directories of the broker's partitions, by commas, on disks of their own [default: <data-dir>/kafka]
+    #[arg(long, env = "KETCH_KAFKA_LOG_DIRS", value_name = "DIRS", value_delimiter = ',')]
+    pub kafka_log_dirs: Option<Vec<PathBuf>>,
     /// Name of this node [default: the host's name in lower case]
     #[arg(long, env = "KETCH_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,

@@ -35,6 +35,8 @@ pub struct Config {
     pub kafka_durability: Durability,
     /// Kafka's own settings of a broker; the broker checks names and values.
     pub kafka_properties: BTreeMap<String, String>,
+    /// Empty: the data directory's.
+    pub kafka_log_dirs: Vec<PathBuf>,
     pub node_name: String,
     pub node_ip: Option<IpAddr>,
     pub pod_cidr: Cidr,
@@ -154,6 +156,7 @@ struct KafkaFile {
     enabled: Option<bool>,
     port: Option<u16>,
     durability: Option<Durability>,
+    log_dirs: Option<Vec<PathBuf>>,
     pods: Option<bool>,
     properties: BTreeMap<String, String>,
 }
@@ -408,6 +411,7 @@ impl Config {
             pod_egress: !args.no_pod_egress && file.network.egress.unwrap_or(true),
             kafka_properties: file.kafka.properties(args)?,
             kafka_durability: args.kafka_durability.or(file.kafka.durability).unwrap_or(Durability::Fsync),
+            kafka_log_dirs: args.kafka_log_dirs.clone().or(file.kafka.log_dirs).unwrap_or_default(),
             node_name: args.node_name.clone().or(file.kubelet.node_name).map_or_else(host_name, Ok)?,
             node_ip: args.node_ip.or(file.kubelet.node_ip),
             pod_cidr: cidr(&args.pod_cidr, file.network.pod_cidr, "10.42.0.0/16")?,
@@ -524,6 +528,9 @@ mod tests {
         assert_eq!(merged(&[], "[etcd]\nport = 4").unwrap().etcd_port, Some(4));
         let config = merged(&[], "[kafka]\ndurability = 'page-cache'").unwrap();
         assert_eq!(config.kafka_durability, Durability::PageCache);
+        assert!(config.kafka_log_dirs.is_empty());
+        let config = merged(&["--kafka-log-dirs", "/a,/b"], "[kafka]\nlog-dirs = ['/c']").unwrap();
+        assert_eq!(config.kafka_log_dirs, [PathBuf::from("/a"), PathBuf::from("/b")]);
     }
 
     #[test]

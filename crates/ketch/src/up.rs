@@ -375,6 +375,10 @@ impl<'a> Voyage<'a> {
             Durability::PageCache => broker::Durability::PageCache,
         };
         options.properties.clone_from(&self.config.kafka_properties);
+        let dirs: Vec<_> = self.config.kafka_log_dirs.iter().map(|dir| dir.display().to_string()).collect();
+        if !dirs.is_empty() {
+            options.properties.insert("log.dirs".to_owned(), dirs.join(","));
+        }
         let (store, tasks) = (footing.store.clone(), self.tasks.clone());
         let starting =
             self.runtimes.broker.spawn(async move { broker::Service::start(options, store, &tasks).await });

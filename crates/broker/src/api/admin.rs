@@ -179,35 +179,6 @@ pub(crate) fn unregister(
     m::UnregisterBrokerResponse { error_code, error_message, ..Default::default() }
 }
 
-/// Answers AlterReplicaLogDirs: there is one directory, and every replica is in it.
-pub(crate) fn move_replicas(
-    c: &Connection,
-    request: m::AlterReplicaLogDirsRequest,
-) -> m::AlterReplicaLogDirsResponse {
-    use kafka_wire::messages::alter_replica_log_dirs_response as moved;
-    let here = c.broker.catalog.root.dir.clone();
-    let mut results = Vec::new();
-    for dir in request.dirs {
-        let known = here == std::path::Path::new(&dir.path);
-        for topic in dir.topics {
-            let found = c.broker.catalog.topic(&topic.name);
-            let partitions = topic.partitions.into_iter().map(|partition_index| {
-                let done = match known {
-                    true => {
-                        find(found.as_ref(), partition_index, ErrorCode::UnknownTopicOrPartition).map(drop)
-                    }
-                    false => Err(ErrorCode::LogDirNotFound),
-                };
-                let error_code = done.err().map_or(0, ErrorCode::code);
-                moved::AlterReplicaLogDirPartitionResult { partition_index, error_code }
-            });
-            let partitions = partitions.collect();
-            results.push(moved::AlterReplicaLogDirTopicResult { topic_name: topic.name, partitions });
-        }
-    }
-    m::AlterReplicaLogDirsResponse { results, ..Default::default() }
-}
-
 /// Answers DescribeProducers: the producers whose sequences a partition remembers.
 pub(crate) fn producers(
     c: &Connection,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use commitlog::kafka::PartitionLog;
 use commitlog::{Error, Found, Offset};
 use kafka_wire::frame::RequestHead;
 use kafka_wire::messages::fetch_response::{
@@ -178,7 +179,7 @@ fn plan(broker: &Broker, wanted: Vec<Wanted>, request: &FetchRequest, follower: 
 }
 
 fn find(broker: &Broker, wanted: &Wanted) -> FoundPartition {
-    if let Some(known) = wanted.known.upgrade().filter(|partition| !partition.is_deleted()) {
+    if let Some(known) = wanted.known.upgrade().filter(|partition| partition.gone().is_none()) {
         return Ok(known);
     }
     let (topic, missing) = match &wanted.key.0 {
@@ -269,7 +270,7 @@ impl Plan {
         let grown = now.bytes.saturating_sub(then.bytes) as usize;
         let enough = self.min_bytes <= 1 || then.loose || bytes + grown >= self.min_bytes;
         let more = now.visible != then.visible && enough;
-        more || self.partitions().any(|partition| partition.is_deleted())
+        more || self.partitions().any(|partition| partition.gone().is_some())
     }
 }
 
@@ -327,7 +328,8 @@ impl Budget {
         if !self.has_memory() {
             return Ok((Bytes::new(), None));
         }
-        Ok(match partition.log().log().find(from, upto, max_bytes, self.first, in_memory_max)? {
+        let find = |log: &PartitionLog| log.log().find(from, upto, max_bytes, self.first, in_memory_max);
+        Ok(match partition.with_log(find)? {
             Found::Frames(chunk) => (chunk.bytes, chunk.next),
             Found::Slice(slice) => {
                 let next = slice.next();
@@ -352,11 +354,14 @@ fn read(
         records: Some(Bytes::new()),
         ..Default::default()
     };
-    let partition = match found {
-        Ok(partition) if !partition.is_deleted() => partition,
+    let served = found.as_ref().map_err(|code| *code).and_then(|partition| match partition.gone() {
+        None => Ok(partition),
+        Some(code) => Err(code),
+    });
+    let partition = match served {
+        Ok(partition) => partition,
         // What is not even there is told with an empty list, what cannot be read with none.
-        other => {
-            let code = other.as_ref().err().copied().unwrap_or(ErrorCode::UnknownTopicOrPartition);
+        Err(code) => {
             let aborted_transactions = Some(Vec::new());
             return PartitionData { aborted_transactions, ..refused(data, code) };
         }
@@ -417,7 +422,7 @@ fn read(
 
 /// The aborted transactions that have records between the offsets.
 fn aborted(partition: &Partition, from: Offset, upto: Offset) -> Result<Vec<AbortedTransaction>, ErrorCode> {
-    let found = partition.log().aborted_transactions(from, upto).map_err(|error| {
+    let found = partition.with_log(|log| log.aborted_transactions(from, upto)).map_err(|error| {
         tracing::error!(topic = %partition.topic, partition = partition.index, %error, "transaction index unreadable");
         ErrorCode::KafkaStorageError
     })?;

@@ -123,7 +123,8 @@ fn by_time(partition: &Partition, timestamp_ms: i64, upto: Offset) -> Result<Fou
         tracing::error!(topic = %partition.topic, partition = partition.index, %error, "search by time failed");
         ErrorCode::KafkaStorageError
     };
-    let chunk = partition.log().read_from_time(timestamp_ms, upto).map_err(|error| storage(&error))?;
+    let chunk =
+        partition.with_log(|log| log.read_from_time(timestamp_ms, upto)).map_err(|error| storage(&error))?;
     if chunk.next.is_none() {
         return Ok(NOTHING);
     }

@@ -8,6 +8,7 @@ mod fetch;
 mod fetch_sessions;
 mod groups;
 mod list_offsets;
+mod log_dirs;
 mod metadata;
 mod produce;
 mod producer_ids;
@@ -253,7 +254,7 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
             now(&head, &configs::list(c, m::ListConfigResourcesRequest::read(body, v)?, v))
         }
         ApiKey::DescribeLogDirs => {
-            now(&head, &cluster::log_dirs(c, m::DescribeLogDirsRequest::read(body, v)?))
+            now(&head, &log_dirs::describe(c, m::DescribeLogDirsRequest::read(body, v)?))
         }
         ApiKey::CreatePartitions => {
             now(&head, &topics::create_partitions(c, m::CreatePartitionsRequest::read(body, v)?).await)
@@ -278,7 +279,7 @@ async fn serve_admin(
     let v = head.version;
     let reply = match key {
         ApiKey::AlterReplicaLogDirs => {
-            now(head, &admin::move_replicas(c, m::AlterReplicaLogDirsRequest::read(body, v)?))
+            now(head, &log_dirs::alter(c, m::AlterReplicaLogDirsRequest::read(body, v)?))
         }
         ApiKey::ElectLeaders => now(head, &admin::elect(c, m::ElectLeadersRequest::read(body, v)?)),
         ApiKey::AlterPartitionReassignments => {

@@ -1,5 +1,6 @@
 //! DeleteRecords: moving the start of a log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use commitlog::{Error, Offset};
@@ -8,6 +9,7 @@ use kafka_wire::messages::delete_records_response::{DeleteRecordsPartitionResult
 use kafka_wire::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 
 use super::{Connection, find};
+use crate::catalog::Catalog;
 use crate::partition::Partition;
 use crate::upkeep::remove_later;
 
@@ -16,7 +18,7 @@ const TO_HIGH_WATERMARK: i64 = -1;
 
 /// Answers DeleteRecords. The new starts are durable before the answer.
 pub(crate) async fn delete(c: &Connection, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
-    let mut response = DeleteRecordsResponse::default();
+    let (mut response, mut changed) = (DeleteRecordsResponse::default(), Vec::new());
     for topic in request.topics {
         let found = c.broker.catalog.topic(&topic.name);
         let delay = found.as_ref().map_or(0, |topic| topic.settings.file_delete_delay_ms.max(0));
@@ -26,7 +28,9 @@ pub(crate) async fn delete(c: &Connection, request: DeleteRecordsRequest) -> Del
                 false => find(found.as_ref(), wanted.partition_index, ErrorCode::UnknownTopicOrPartition),
             };
             let low = partition.and_then(|partition| {
-                delete_one(c, &partition, wanted.offset, Duration::from_millis(delay as u64))
+                let low = delete_one(c, &partition, wanted.offset, Duration::from_millis(delay as u64));
+                changed.push(partition);
+                low
             });
             DeleteRecordsPartitionResult {
                 partition_index: wanted.partition_index,
@@ -37,14 +41,38 @@ pub(crate) async fn delete(c: &Connection, request: DeleteRecordsRequest) -> Del
         let partitions = partitions.collect();
         response.topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
     }
+    save_starts(c, &mut response, changed).await;
+    response
+}
+
+/// Writes the checkpoints of the directories whose logs have new starts; where that fails, its partitions are told so.
+async fn save_starts(c: &Connection, response: &mut DeleteRecordsResponse, changed: Vec<Arc<Partition>>) {
     let catalog = c.broker.catalog.clone();
-    let written = tokio::task::spawn_blocking(move || catalog.write_checkpoints()).await;
-    if !matches!(written, Ok(Ok(()))) {
-        for partition in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
-            (partition.error_code, partition.low_watermark) = (ErrorCode::KafkaStorageError.code(), -1);
+    let written = tokio::task::spawn_blocking(move || {
+        let mut unsaved = Vec::new();
+        for dir in Catalog::dirs_of(&changed) {
+            if let Err(error) = catalog.write_checkpoints_of(&dir) {
+                tracing::warn!(dir = %dir.path.display(), %error, "offset checkpoints not written");
+                unsaved.extend(changed.iter().filter(|p| Arc::ptr_eq(&p.dir(), &dir)).cloned());
+            }
+        }
+        unsaved
+    });
+    let unsaved = match written.await {
+        Ok(unsaved) => Some(unsaved),
+        Err(error) => {
+            tracing::error!(%error, "writing offset checkpoints panicked");
+            None
+        }
+    };
+    for topic in &mut response.topics {
+        for partition in topic.partitions.iter_mut().filter(|partition| partition.error_code == 0) {
+            let is_it = |p: &Arc<Partition>| *p.topic == *topic.name && p.index == partition.partition_index;
+            if unsaved.as_ref().is_none_or(|unsaved| unsaved.iter().any(is_it)) {
+                (partition.error_code, partition.low_watermark) = (ErrorCode::KafkaStorageError.code(), -1);
+            }
         }
     }
-    response
 }
 
 fn delete_one(
@@ -58,7 +86,7 @@ fn delete_one(
     if to.get() < 0 || to > high_watermark {
         return Err(ErrorCode::OffsetOutOfRange);
     }
-    let files = partition.log().delete_before(to).map_err(|error| match error {
+    let (files, dir) = partition.change_log(|log| log.delete_before(to)).map_err(|error| match error {
         Error::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         error => {
             tracing::error!(topic = %partition.topic, partition = partition.index, %error, "records not deleted");
@@ -66,7 +94,7 @@ fn delete_one(
         }
     })?;
     if !files.is_empty() {
-        remove_later(&c.broker, &c.broker.tasks, files, delay);
+        remove_later(&dir, &c.broker.tasks, files, delay);
     }
     Ok(partition.log_start())
 }

@@ -32,6 +32,7 @@ const LIMITED: &[(&str, &[&str])] = &[
 const HARMLESS: &[&str] = &[
     "follower.replication.throttled.rate",
     "leader.replication.throttled.rate",
+    // Not without effect: moves between directories keep to it.
     "replica.alter.log.dirs.io.max.bytes.per.second",
 ];
 

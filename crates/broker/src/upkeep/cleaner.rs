@@ -20,6 +20,7 @@ use super::remove_later;
 use crate::Error;
 use crate::api::Broker;
 use crate::catalog::Topic;
+use crate::log_dir::LogDir;
 use crate::partition::Partition;
 
 /// After a wake-up, so that the segments of many partitions share a pass.
@@ -42,7 +43,7 @@ struct Memory {
 /// What a pass leaves to do.
 #[derive(Debug, Default)]
 struct Outcome {
-    retired: Vec<(Vec<PathBuf>, Duration)>,
+    retired: Vec<(Arc<LogDir>, Vec<PathBuf>, Duration)>,
     /// Look again then.
     again_ms: Option<i64>,
     failed: bool,
@@ -72,8 +73,8 @@ pub(super) async fn keep(broker: Arc<Broker>, tasks: Tasks) -> Result<(), Error>
                 Outcome { failed: true, ..Outcome::default() }
             }
         };
-        for (files, delay) in outcome.retired {
-            remove_later(&broker, &tasks, files, delay);
+        for (dir, files, delay) in outcome.retired {
+            remove_later(&dir, &tasks, files, delay);
         }
         let wait = match (outcome.failed, outcome.again_ms) {
             (true, _) => Some(RETRY),
@@ -96,26 +97,34 @@ async fn sleep(duration: Option<Duration>) {
 }
 
 fn load(broker: &Broker) -> Memory {
-    let root = &broker.catalog.root;
-    let saved = checkpoints::read(&*root.disk, &root.dir.join(checkpoints::CLEANER));
     let snapshot = broker.catalog.snapshot();
-    let known = saved.into_iter().filter_map(|((topic, index), offset)| {
-        Some(((snapshot.by_name.get(&*topic)?.record.id, index), offset))
-    });
-    Memory { cleaned: known.collect(), damaged: Vec::new() }
+    let mut cleaned = HashMap::new();
+    for dir in broker.catalog.root.online() {
+        let saved = checkpoints::read(&*dir.disk, &dir.path.join(checkpoints::CLEANER));
+        for ((topic, index), offset) in saved {
+            let Some(topic) = snapshot.by_name.get(&*topic) else { continue };
+            // What another directory says is of a log that has moved since.
+            if topic.partition(index).is_some_and(|partition| Arc::ptr_eq(&partition.dir(), dir)) {
+                cleaned.insert((topic.record.id, index), offset);
+            }
+        }
+    }
+    Memory { cleaned, damaged: Vec::new() }
 }
 
-fn save(broker: &Broker, memory: &mut Memory) {
-    let root = &broker.catalog.root;
+/// Writes a directory's checkpoint.
+fn save(broker: &Broker, memory: &mut Memory, dir: &Arc<LogDir>) {
     let snapshot = broker.catalog.snapshot();
     memory.cleaned.retain(|(id, index), _| snapshot.by_id.get(id).is_some_and(|t| t.place(*index).is_some()));
     let named = memory.cleaned.iter().filter_map(|((id, index), offset)| {
-        Some(((snapshot.by_id.get(id)?.name.to_string(), *index), *offset))
+        let topic = snapshot.by_id.get(id)?;
+        let here = Arc::ptr_eq(&topic.partition(*index)?.dir(), dir);
+        here.then(|| ((topic.name.to_string(), *index), *offset))
     });
     let offsets: Offsets = named.collect();
-    if let Err(error) = checkpoints::write(&*root.disk, &root.dir.join(checkpoints::CLEANER), &offsets) {
+    if let Err(error) = checkpoints::write(&*dir.disk, &dir.path.join(checkpoints::CLEANER), &offsets) {
         // The next cleaning begins earlier then.
-        tracing::warn!(%error, "the cleaner's checkpoint was not written");
+        tracing::warn!(dir = %dir.path.display(), %error, "the cleaner's checkpoint was not written");
     }
 }
 
@@ -145,21 +154,27 @@ fn pass(broker: &Broker, memory: &mut Memory, stop: &dyn Fn() -> bool) -> Outcom
         let policy = policy(broker, &topic);
         let now_ms = broker.catalog.root.clock.unix_ms();
         let memory_bytes = broker.server.number("log.cleaner.dedupe.buffer.size").max(0) as usize;
+        let _cleaning = partition.cleaning.lock();
+        // A log on its way to another directory is cleaned there.
+        if partition.future().is_some() {
+            continue;
+        }
         match partition.log().clean(&plan, &policy, memory_bytes, now_ms, stop) {
             Ok(cleaned) => {
                 tracing::info!(topic = %topic.name, partition = partition.index, upto = %cleaned.upto,
                     before = cleaned.bytes_before, after = cleaned.bytes_after, keys = cleaned.keys, "compacted");
                 let delay = Duration::from_millis(topic.settings.file_delete_delay_ms.max(0) as u64);
-                outcome.retired.push((cleaned.retired, delay));
+                outcome.retired.push((partition.dir(), cleaned.retired, delay));
                 memory.cleaned.insert(key, cleaned.upto);
-                save(broker, memory);
+                save(broker, memory, &partition.dir());
             }
             Err(LogError::Corrupt { path, position }) => {
                 tracing::error!(path = %path.display(), position, "compaction stops at damage");
                 memory.damaged.push(key);
             }
             Err(error) => {
-                if !partition.is_deleted() && !stop() {
+                if partition.gone().is_none() && !stop() {
+                    partition.note_unreadable(&error);
                     tracing::warn!(topic = %topic.name, partition = partition.index, %error, "not compacted");
                 }
                 outcome.failed = true;
@@ -174,15 +189,15 @@ fn pass(broker: &Broker, memory: &mut Memory, stop: &dyn Fn() -> bool) -> Outcom
 fn save_recovery_points(broker: &Broker) {
     let mut moved = false;
     for topic in broker.catalog.snapshot().by_name.values().filter(|t| t.settings.compacted) {
-        for partition in topic.served().filter(|p| !p.is_deleted()) {
+        for partition in topic.served().filter(|p| p.gone().is_none()) {
             let log = partition.log();
             if log.log().active().base > log.saved_point() {
                 moved |= partition.checkpoint();
             }
         }
     }
-    if moved && let Err(error) = broker.catalog.write_checkpoints() {
-        tracing::warn!(%error, "offset checkpoints not written");
+    if moved {
+        broker.catalog.write_checkpoints();
     }
 }
 
@@ -197,9 +212,9 @@ fn dirtiest(
     outcome.again_ms = None;
     for topic in broker.catalog.snapshot().by_name.values().filter(|t| t.settings.compacted) {
         let policy = policy(broker, topic);
-        for partition in topic.served().filter(|p| !p.is_deleted()) {
+        for partition in topic.served().filter(|p| p.gone().is_none()) {
             let key = (topic.record.id, partition.index);
-            if memory.damaged.contains(&key) {
+            if memory.damaged.contains(&key) || partition.future().is_some() {
                 continue;
             }
             let cleaned = memory.cleaned.get(&key).copied();

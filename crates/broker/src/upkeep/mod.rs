@@ -5,12 +5,17 @@
 //!         ├─ some bytes in the page cache ─────────▶ flusher: writeback begins
 //!         ├─ flush.ms ─────────────────────────────▶ timed flush
 //!         └─ a segment was sealed ─────────────────▶ cleaner (compacted topics)
+//! disk   ── a directory or a partition's files fail ──▶ failures: partitions go offline
+//! admin  ── a partition is to be elsewhere ──▶ moves; a topic's directories go a while after it ──▶ removals
 //! clock  ──────────────────────────────────────────▶ retention
 //! start  ──────────────────────────────────────────▶ partitions that a clean stop left asleep are opened
 //! ```
 
 mod cleaner;
+mod failures;
+mod moves;
 mod recovery;
+mod removals;
 mod retention;
 mod timed_flush;
 
@@ -22,8 +27,10 @@ use base::task::{TaskKind, Tasks};
 
 use crate::Error;
 use crate::api::Broker;
+use crate::log_dir::LogDir;
 
 pub(crate) use recovery::{PARTITION_BYTES_MAX, TOTAL_BYTES_MAX, WRITEBACK_BYTES, Writeback};
+pub(crate) use removals::Removals;
 pub(crate) use timed_flush::TimedFlushes;
 
 /// Starts all of it.
@@ -35,6 +42,12 @@ pub(crate) fn start(broker: &Arc<Broker>, tasks: &Tasks) {
         waking.await.unwrap_or_else(|error| tracing::error!(%error, "opening partitions panicked"));
         Ok::<_, Error>(())
     });
+    let keep = broker.clone();
+    tasks.spawn(TaskKind::Critical, "kafka-log-dirs", failures::keep(keep, tasks.token()));
+    let keep = broker.clone();
+    tasks.spawn(TaskKind::Service, "kafka-moves", moves::keep(keep, tasks.token()));
+    let keep = broker.clone();
+    tasks.spawn(TaskKind::Service, "kafka-remove-dirs", removals::keep(keep, tasks.token()));
     let keep = broker.clone();
     tasks.spawn(TaskKind::Service, "kafka-recovery", recovery::keep(keep, tasks.token()));
     let keep = broker.clone();
@@ -48,8 +61,8 @@ pub(crate) fn start(broker: &Arc<Broker>, tasks: &Tasks) {
 }
 
 /// Removes retired files once nobody can still be reading them.
-pub(crate) fn remove_later(broker: &Arc<Broker>, tasks: &Tasks, files: Vec<PathBuf>, delay: Duration) {
-    let (disk, stop) = (broker.catalog.root.disk.clone(), tasks.token());
+pub(crate) fn remove_later(dir: &Arc<LogDir>, tasks: &Tasks, files: Vec<PathBuf>, delay: Duration) {
+    let (disk, stop) = (dir.disk.clone(), tasks.token());
     tasks.spawn(TaskKind::Service, "kafka-remove", async move {
         tokio::select! {
             // What stays behind goes when the partition is opened again.

@@ -75,8 +75,8 @@ fn advance(broker: &Broker) -> bool {
         }
         moved |= partition.checkpoint();
     }
-    if moved && let Err(error) = broker.catalog.write_checkpoints() {
-        tracing::warn!(%error, "offset checkpoints not written");
+    if moved {
+        broker.catalog.write_checkpoints();
     }
     moved
 }
@@ -93,10 +93,8 @@ pub(super) async fn keep_checkpoints(broker: Arc<Broker>, stop: CancellationToke
             () = tokio::time::sleep(CHECKPOINT_DELAY) => {}
         }
         let catalog = broker.catalog.clone();
-        match tokio::task::spawn_blocking(move || catalog.write_checkpoints()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "offset checkpoints not written"),
-            Err(error) => tracing::error!(%error, "writing offset checkpoints panicked"),
+        if let Err(error) = tokio::task::spawn_blocking(move || catalog.write_checkpoints()).await {
+            tracing::error!(%error, "writing offset checkpoints panicked");
         }
     }
 }

@@ -10,6 +10,7 @@ use commitlog::kafka::Retention;
 use super::remove_later;
 use crate::Error;
 use crate::api::Broker;
+use crate::log_dir::LogDir;
 
 /// Looks as often as `log.retention.check.interval.ms` says.
 pub(super) async fn keep(broker: Arc<Broker>, tasks: Tasks) -> Result<(), Error> {
@@ -23,7 +24,7 @@ pub(super) async fn keep(broker: Arc<Broker>, tasks: Tasks) -> Result<(), Error>
         let looking = broker.clone();
         match tokio::task::spawn_blocking(move || retain_all(&looking)).await {
             Ok(retired) => {
-                retired.into_iter().for_each(|(files, delay)| remove_later(&broker, &tasks, files, delay))
+                retired.into_iter().for_each(|(dir, files, delay)| remove_later(&dir, &tasks, files, delay))
             }
             Err(error) => tracing::error!(%error, "retention panicked"),
         }
@@ -31,7 +32,7 @@ pub(super) async fn keep(broker: Arc<Broker>, tasks: Tasks) -> Result<(), Error>
 }
 
 /// Retires what every topic's settings no longer keep; files with the time they stay.
-fn retain_all(broker: &Broker) -> Vec<(Vec<PathBuf>, Duration)> {
+fn retain_all(broker: &Broker) -> Vec<(Arc<LogDir>, Vec<PathBuf>, Duration)> {
     let now_ms = broker.catalog.root.clock.unix_ms();
     let mut retired = Vec::new();
     for topic in broker.catalog.snapshot().by_name.values() {
@@ -43,11 +44,12 @@ fn retain_all(broker: &Broker) -> Vec<(Vec<PathBuf>, Duration)> {
             if !settings.deletes {
                 continue;
             }
-            match partition.log().retain(retention, partition.high_watermark(), now_ms) {
-                Ok(files) if files.is_empty() => {}
-                Ok(files) => {
+            let upto = partition.high_watermark();
+            match partition.change_log(|log| log.retain(retention, upto, now_ms)) {
+                Ok((files, _)) if files.is_empty() => {}
+                Ok((files, dir)) => {
                     broker.catalog.root.checkpoints_due();
-                    retired.push((files, delay));
+                    retired.push((dir, files, delay));
                 }
                 Err(error) => {
                     tracing::warn!(topic = %topic.name, partition = partition.index, %error, "retention failed")

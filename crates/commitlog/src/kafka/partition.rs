@@ -25,6 +25,7 @@ use crate::kafka::{
 use crate::log::replace::{DELETED, NewSegment};
 use crate::{Chunk, Error, Flush, Log, LogOptions, Offset, OpenFrom, Recovery, Result};
 
+mod copying;
 mod restore;
 #[cfg(test)]
 mod tests;
@@ -146,18 +147,32 @@ impl PartitionLog {
         let base = self.log.end();
         header.base_offset = base;
         KafkaBatch::assign(batch, base, leader_epoch);
-        let roll = self.is_due(&state.options, &header);
+        Ok(self.place(&mut state, batch, &header, marker, leader_epoch, now_ms)?)
+    }
+
+    /// Writes a batch that is checked and has its offset.
+    fn place(
+        &self,
+        state: &mut State,
+        batch: &[u8],
+        header: &BatchHeader,
+        marker: Option<EndTxnMarker>,
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<AppendInfo> {
+        let base = header.base_offset;
+        let roll = self.is_due(&state.options, header);
         if header.is_transactional() {
             // Before the batch can be seen: a reader that sees it waits for the lock.
             self.unstable.store(true, Ordering::Release);
         }
         let appended = self.log.append(batch, &header.frame(), roll)?;
         if appended.rolled {
-            let oldest_ms = now_ms - state.options.producer_expiration_ms;
+            let oldest_ms = now_ms.saturating_sub(state.options.producer_expiration_ms);
             state.producers.expire(oldest_ms);
-            self.note_roll(&mut state, base);
+            self.note_roll(state, appended.segment);
         }
-        self.note(&mut state, &header, marker, appended.segment);
+        self.note(state, header, marker, appended.segment);
         if state.epochs.assign(leader_epoch, base)
             && let Err(error) = state.epochs.save(&*self.disk)
         {
@@ -403,7 +418,9 @@ impl PartitionLog {
             let last = n + 1 == segments.len();
             // Compaction may leave a segment without any batch.
             let old = retention.ms >= 0
-                && newest.map_or(*bytes == 0 && !last, |max| max.timestamp_ms < now_ms - retention.ms);
+                && newest.map_or(*bytes == 0 && !last, |max| {
+                    max.timestamp_ms < now_ms.saturating_sub(retention.ms)
+                });
             let excess = retention.bytes >= 0 && !last && total - *bytes as i64 >= retention.bytes;
             if !(old || excess) {
                 return *base;

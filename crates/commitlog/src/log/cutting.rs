@@ -65,6 +65,8 @@ impl<F: Framing> Log<F> {
             position: cut.position,
             index: cut.index,
             first_timestamp_ms: cut.first_timestamp_ms,
+            last_frame: None,
+            durable_frame: None,
         };
         let total = inner.sealed.iter().map(|s| s.bytes).sum::<u64>() + cut.position;
         self.bytes.store(total, Ordering::Relaxed);

@@ -23,7 +23,11 @@ impl<F: Framing> Log<F> {
     }
 
     fn flush_files(&self, from: Offset) -> Result<()> {
-        let (sealed, active) = self.unflushed(from);
+        let (sealed, active, frames) = self.unflushed(from);
+        // The write-ahead log, which has no index, is read whole at the next start, and its syncs are in every write's way.
+        if F::INDEXED {
+            active.check::<F>(&*self.disk, &frames).map_err(|e| Error::io(&self.dir, e))?;
+        }
         for (base, index) in sealed {
             let file = open_segment::<F>(&*self.disk, &self.dir, base, false)?;
             file.sync_data().map_err(|e| Error::io(&self.dir, e))?;
@@ -31,6 +35,7 @@ impl<F: Framing> Log<F> {
         }
         let synced = active.get(&*self.disk).and_then(|file| file.sync_data());
         synced.map_err(|e| Error::io(&self.dir, e))?;
+        self.note_durable(&frames);
         if self.dir_dirty.swap(false, Ordering::AcqRel) {
             let synced = self.disk.sync_dir(&self.dir);
             synced
@@ -40,13 +45,22 @@ impl<F: Framing> Log<F> {
         Ok(())
     }
 
-    /// Sealed segments that hold unflushed frames or an unwritten index, and the active file.
-    #[allow(clippy::type_complexity, reason = "a pair of lists used once")]
-    fn unflushed(&self, from: Offset) -> (Vec<(Offset, Option<Arc<Mutex<Index>>>)>, Arc<Handle>) {
+    /// Sealed segments that hold unflushed frames or an unwritten index, and the active file with what is in it.
+    #[allow(clippy::type_complexity, reason = "lists used once")]
+    fn unflushed(&self, from: Offset) -> (Vec<(Offset, Option<Arc<Mutex<Index>>>)>, Arc<Handle>, Written) {
         let inner = self.inner.read();
         let ends = inner.sealed.iter().skip(1).map(|s| s.base).chain([inner.active.base]);
         let dirty = inner.sealed.iter().zip(ends).filter(|(s, end)| s.index.is_some() || *end > from);
-        (dirty.map(|(s, _)| (s.base, s.index.clone())).collect(), inner.active.file.clone())
+        let dirty = dirty.map(|(s, _)| (s.base, s.index.clone())).collect();
+        (dirty, inner.active.file.clone(), inner.active.written())
+    }
+
+    /// The active segment's frames are durable as far as `written` says.
+    fn note_durable(&self, written: &Written) {
+        let mut inner = self.inner.write();
+        if inner.active.base == written.base && written.last_frame.is_some() {
+            inner.active.durable_frame = written.last_frame;
+        }
     }
 
     /// Writes and syncs the entries of the active segment's indexes that cover what is durable, so that a restart need not

@@ -16,9 +16,15 @@ use std::sync::{Arc, Weak};
 use base::disk::{Disk, DiskFile};
 use parking_lot::Mutex;
 
+use super::Written;
+use crate::{Framing, Parsed};
+
 /// Files that logs keep open in a process: leaves room for as many connections below the usual limits of 8,000 and more,
 /// and a file that was closed costs one `open` when it is written again.
 const OPEN_FILES_MAX: usize = 4000;
+
+/// A flush reads the last durable frame back when it is not larger: a few microseconds beside a sync.
+const VERIFIED_BYTES_MAX: usize = 32 * 1024;
 
 /// The files that are open, oldest first.
 static OPEN: Mutex<VecDeque<Weak<Slot>>> = Mutex::new(VecDeque::new());
@@ -44,6 +50,26 @@ impl Handle {
         Self { path, slot }
     }
 
+    /// Refuses a file that lost its name or some of its bytes to somebody else: a sync of it would vouch for what a
+    /// restart does not find. A file that was cut and written again has a hole, which shows in the last durable frame.
+    pub(super) fn check<F: Framing>(&self, disk: &dyn Disk, written: &Written) -> io::Result<()> {
+        if !disk.exists(&self.path) {
+            let text = format!("{} was removed", self.path.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        let file = self.get(disk)?;
+        let whole = match written.durable_frame {
+            Some(at) => is_whole::<F>(&*file, at)?,
+            None => true,
+        };
+        let len = file.len()?;
+        if !whole || len < written.bytes {
+            let text = format!("{} was cut: {len} bytes of {}", self.path.display(), written.bytes);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        Ok(())
+    }
+
     /// The file, opened when it is not.
     pub(super) fn get(&self, disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
         self.slot.used.store(true, Ordering::Relaxed);
@@ -58,6 +84,19 @@ impl Handle {
         note(&self.slot, OPEN_FILES_MAX);
         Ok(file)
     }
+}
+
+/// Whether the frame at `at` is what was written, as far as can be told without reading much.
+fn is_whole<F: Framing>(file: &dyn DiskFile, at: u64) -> io::Result<bool> {
+    let mut bytes = vec![0; F::HEADER_BYTES];
+    file.read_exact_at(&mut bytes, at)?;
+    let Parsed::Frame(frame) = F::parse(&bytes) else { return Ok(false) };
+    if frame.len > VERIFIED_BYTES_MAX {
+        return Ok(true);
+    }
+    bytes.resize(frame.len, 0);
+    file.read_exact_at(&mut bytes, at)?;
+    Ok(F::verify(&bytes))
 }
 
 /// Adds an open file to the table and closes others until there is room.

@@ -177,7 +177,15 @@ impl<'a, F: Framing> Opening<'a, F> {
         // Without gaps nothing is missing between the last frame and the next segment, whatever else was there.
         let torn = scanned.torn && !(F::MARKED && next == Some(end));
         let file = Arc::new(Handle::new(path, file));
-        let active = Active { base, file, position: scanned.end, index: scanned.index, first_timestamp_ms };
+        let active = Active {
+            base,
+            file,
+            position: scanned.end,
+            index: scanned.index,
+            first_timestamp_ms,
+            last_frame: None,
+            durable_frame: None,
+        };
         Ok((active, end, torn))
     }
 

@@ -245,13 +245,33 @@ impl<F: Framing> Log<F> {
             return inner.active.index.max_timestamp();
         }
         let sealed = inner.sealed.iter().find(|s| s.base == base)?;
-        let (index, held) = (sealed.index.clone(), sealed.held.clone());
+        let (index, held, bytes) = (sealed.index.clone(), sealed.held.clone(), sealed.bytes);
         drop(inner);
         match (index, held) {
             (Some(index), _) => index.lock().max_timestamp(),
             (None, Some(held)) => held.index.max_timestamp(),
+            (None, None) if self.files(base).is_damaged() => self.rebuild_index(base, bytes),
             (None, None) => self.files(base).max_timestamp(),
         }
+    }
+
+    /// Makes the indexes of a sealed segment anew that somebody removed or cut; the next flush writes them.
+    fn rebuild_index(&self, base: Offset, bytes: u64) -> Option<MaxTimestamp> {
+        let path = file_name(&self.dir, base, F::EXTENSION);
+        let file = open_segment::<F>(&*self.disk, &self.dir, base, false).ok()?;
+        let start = Start::trusted(base, bytes, Index::default());
+        let scanned = scan::<F>(&path, &*file, start, &mut |_, _, _| {}).ok()?;
+        let max = scanned.index.max_timestamp();
+        if scanned.end == bytes {
+            tracing::warn!(segment = %path.display(), "indexes were removed or cut: made anew");
+            let mut inner = self.inner.write();
+            let sealed = inner.sealed.iter_mut().find(|s| s.base == base && s.bytes == bytes);
+            if let Some(sealed) = sealed.filter(|s| s.index.is_none() && s.held.is_none()) {
+                sealed.index = Some(Arc::new(Mutex::new(scanned.index)));
+                self.dir_dirty.store(true, Ordering::Release);
+            }
+        }
+        max
     }
 
     /// The timestamp of a segment's first frame.

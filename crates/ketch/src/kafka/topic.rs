@@ -1,5 +1,7 @@
 //! `ketch topic`.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail};
 use kafka_wire::ErrorCode;
 use kafka_wire::messages::create_partitions_request::CreatePartitionsTopic;
@@ -7,6 +9,7 @@ use kafka_wire::messages::create_topics_request::{CreatableTopic, CreatableTopic
 use kafka_wire::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_wire::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_wire::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_wire::messages::metadata_response::MetadataResponseTopic;
 use kafka_wire::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
@@ -123,21 +126,30 @@ async fn describe_one(
     json: bool,
 ) -> Result<serde_json::Value> {
     let name = topic.name.as_deref().unwrap_or_default();
-    let indexes: Vec<i32> = topic.partitions.iter().map(|p| p.partition_index).collect();
-    let starts = offsets(client, name, &indexes, EARLIEST).await?;
-    let ends = offsets(client, name, &indexes, LATEST).await?;
+    // A partition without a leader has nobody who could tell its offsets.
+    let led: Vec<i32> =
+        topic.partitions.iter().filter(|p| p.leader_id >= 0).map(|p| p.partition_index).collect();
+    let starts = known_offsets(client, name, &led, EARLIEST).await?;
+    let ends = known_offsets(client, name, &led, LATEST).await?;
     let configs = configs(client, name).await?;
     let shown: Vec<_> = configs.iter().map(|(key, value)| format!("{key}={value}")).collect();
     if !json {
-        line(format_args!("{name}  partitions {}  {}", indexes.len(), shown.join(" ")))?;
+        line(format_args!("{name}  partitions {}  {}", topic.partitions.len(), shown.join(" ")))?;
     }
     let mut partitions = Vec::new();
-    for ((partition, start), end) in topic.partitions.iter().zip(starts).zip(ends) {
-        let (index, leader) = (partition.partition_index, partition.leader_id);
+    for partition in &topic.partitions {
+        let index = partition.partition_index;
+        let leader = (partition.leader_id >= 0).then_some(partition.leader_id);
+        let (start, end) = (starts.get(&index), ends.get(&index));
         let (replicas, isr) = (&partition.replica_nodes, &partition.isr_nodes);
         if !json {
+            let leader = leader.map_or("none".to_owned(), |leader| leader.to_string());
+            let offsets = match (start, end) {
+                (Some(start), Some(end)) => format!("{start}..{end}"),
+                _ => "unknown".to_owned(),
+            };
             line(format_args!(
-                "  {index:<4} leader {leader}  replicas {replicas:?}  isr {isr:?}  offsets {start}..{end}"
+                "  {index:<4} leader {leader}  replicas {replicas:?}  isr {isr:?}  offsets {offsets}"
             ))?;
         }
         partitions.push(json!({"partition": index, "leader": leader, "replicas": replicas, "isr": isr, "start": start, "end": end}));
@@ -147,15 +159,21 @@ async fn describe_one(
     Ok(json!({"name": name, "configs": configs, "partitions": partitions}))
 }
 
+/// The offsets at a timestamp of those partitions that tell them: one may have gone offline meanwhile.
+async fn known_offsets(
+    client: &mut Client,
+    topic: &str,
+    indexes: &[i32],
+    timestamp: i64,
+) -> Result<BTreeMap<i32, i64>> {
+    let answered = list_offsets(client, topic, indexes, timestamp).await?;
+    let known = answered.iter().filter(|partition| partition.error_code == 0);
+    Ok(known.map(|partition| (partition.partition_index, partition.offset)).collect())
+}
+
 /// The offsets of partitions at a timestamp; those of partitions without one are the end's -1.
 pub async fn offsets(client: &mut Client, topic: &str, indexes: &[i32], timestamp: i64) -> Result<Vec<i64>> {
-    let wanted =
-        |index: &i32| ListOffsetsPartition { partition_index: *index, current_leader_epoch: -1, timestamp };
-    let topics =
-        vec![ListOffsetsTopic { name: topic.into(), partitions: indexes.iter().map(wanted).collect() }];
-    let request = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
-    let answer: ListOffsetsResponse = client.call(&request, LIST_OFFSETS).await?;
-    let answered: Vec<_> = answer.topics.into_iter().flat_map(|topic| topic.partitions).collect();
+    let answered = list_offsets(client, topic, indexes, timestamp).await?;
     let find = |index: &i32| {
         let partition = answered.iter().find(|partition| partition.partition_index == *index);
         let partition = partition.with_context(|| format!("no offset of partition {index}"))?;
@@ -163,6 +181,24 @@ pub async fn offsets(client: &mut Client, topic: &str, indexes: &[i32], timestam
         Ok(partition.offset)
     };
     indexes.iter().map(find).collect()
+}
+
+async fn list_offsets(
+    client: &mut Client,
+    topic: &str,
+    indexes: &[i32],
+    timestamp: i64,
+) -> Result<Vec<ListOffsetsPartitionResponse>> {
+    if indexes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted =
+        |index: &i32| ListOffsetsPartition { partition_index: *index, current_leader_epoch: -1, timestamp };
+    let topics =
+        vec![ListOffsetsTopic { name: topic.into(), partitions: indexes.iter().map(wanted).collect() }];
+    let request = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
+    let answer: ListOffsetsResponse = client.call(&request, LIST_OFFSETS).await?;
+    Ok(answer.topics.into_iter().flat_map(|topic| topic.partitions).collect())
 }
 
 /// The configurations set on the topic itself.

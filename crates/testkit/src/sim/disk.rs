@@ -1,9 +1,10 @@
 //! A disk that loses, tears and refuses writes, by seed.
 //!
 //! What was written but not synced may, after [`SimDisk::crash`], be there, be lost, or be there in part (whole sectors
-//! of 512 bytes, with [`SimDisk::leave_garbage`] also sectors of garbage where nothing was before); names made, changed or removed since the last
-//! sync of a directory are kept up to a random point. A sync that fails forgets what it was to write, as kernels do: it
-//! is still read, and no later sync writes it.
+//! of 512 bytes, with [`SimDisk::leave_garbage`] also sectors of garbage where nothing was before); names made, changed or
+//! removed since the last sync of a directory are kept up to a random point. A directory that was made is there after a
+//! crash; one that was renamed has the old name or the new. A sync that fails forgets what it was to write, as kernels do:
+//! it is still read, and no later sync writes it.
 //! What it cannot produce: bits that flip by themselves, a directory sync that covers only its own directory (any covers
 //! all, as with one journal), writes torn inside a sector.
 
@@ -57,6 +58,15 @@ enum Naming {
     Create(PathBuf, u64),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
+    RenameDir(PathBuf, PathBuf),
+    RemoveDir(PathBuf),
+}
+
+/// A part of the tree whose device fails.
+#[derive(Debug, Clone)]
+struct Failing {
+    under: PathBuf,
+    errno: i32,
 }
 
 #[derive(Debug, Default)]
@@ -66,11 +76,13 @@ struct Inner {
     durable_names: BTreeMap<PathBuf, u64>,
     pending_names: Vec<Naming>,
     dirs: BTreeSet<PathBuf>,
+    durable_dirs: BTreeSet<PathBuf>,
     next_file: u64,
     calls: u64,
     fault: SimFault,
     garbage: bool,
     digest: Digest,
+    failing: Option<Failing>,
 }
 
 /// A disk in memory. Clones are the same disk.
@@ -82,6 +94,8 @@ pub struct SimDisk {
 #[derive(Debug)]
 struct SimFile {
     id: u64,
+    /// As it was opened.
+    path: PathBuf,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -109,6 +123,16 @@ impl SimDisk {
         self.inner.lock().fault
     }
 
+    /// From now on every call on something under `dir` fails with this error of the system.
+    pub fn fail_under(&self, dir: impl Into<PathBuf>, errno: i32) {
+        self.inner.lock().failing = Some(Failing { under: dir.into(), errno });
+    }
+
+    /// The device that failed works again.
+    pub fn mend(&self) {
+        self.inner.lock().failing = None;
+    }
+
     /// Calls so far that changed or synced something.
     #[must_use]
     pub fn calls(&self) -> u64 {
@@ -119,9 +143,9 @@ impl SimDisk {
     #[must_use]
     pub fn crash(&self, random: &mut Random) -> Self {
         let inner = self.inner.lock();
-        let mut names = inner.durable_names.clone();
+        let (mut names, mut dirs) = (inner.durable_names.clone(), inner.durable_dirs.clone());
         let kept = random.below(inner.pending_names.len() as u64 + 1) as usize;
-        inner.pending_names.iter().take(kept).for_each(|naming| apply_naming(&mut names, naming));
+        inner.pending_names.iter().take(kept).for_each(|naming| apply_naming(&mut names, &mut dirs, naming));
         let mut files = BTreeMap::new();
         for id in names.values() {
             let content =
@@ -133,7 +157,8 @@ impl SimDisk {
             files,
             durable_names: names.clone(),
             names,
-            dirs: inner.dirs.clone(),
+            durable_dirs: dirs.clone(),
+            dirs,
             next_file: inner.next_file,
             garbage: inner.garbage,
             digest: inner.digest,
@@ -215,7 +240,7 @@ fn apply(content: &mut Vec<u8>, change: &Change) {
     }
 }
 
-fn apply_naming(names: &mut BTreeMap<PathBuf, u64>, naming: &Naming) {
+fn apply_naming(names: &mut BTreeMap<PathBuf, u64>, dirs: &mut BTreeSet<PathBuf>, naming: &Naming) {
     match naming {
         Naming::Create(path, id) => drop(names.insert(path.clone(), *id)),
         Naming::Rename(from, to) => {
@@ -224,6 +249,12 @@ fn apply_naming(names: &mut BTreeMap<PathBuf, u64>, naming: &Naming) {
             }
         }
         Naming::Remove(path) => drop(names.remove(path)),
+        Naming::RenameDir(from, to) => {
+            let moved = |path: &PathBuf| path.strip_prefix(from).ok().map(|rest| to.join(rest));
+            *names = std::mem::take(names).into_iter().map(|(p, id)| (moved(&p).unwrap_or(p), id)).collect();
+            *dirs = std::mem::take(dirs).into_iter().map(|p| moved(&p).unwrap_or(p)).collect();
+        }
+        Naming::RemoveDir(path) => dirs.retain(|dir| !dir.starts_with(path)),
     }
 }
 
@@ -253,8 +284,18 @@ impl Inner {
         }
     }
 
+    /// Fails when `path` is on the device that fails.
+    fn device(&self, path: &Path) -> io::Result<()> {
+        match &self.failing {
+            Some(failing) if path.starts_with(&failing.under) => {
+                Err(io::Error::from_raw_os_error(failing.errno))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn name(&mut self, naming: Naming) {
-        apply_naming(&mut self.names, &naming);
+        apply_naming(&mut self.names, &mut self.dirs, &naming);
         self.pending_names.push(naming);
     }
 
@@ -325,6 +366,7 @@ fn not_found(path: &Path) -> io::Error {
 impl Disk for SimDisk {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         let mut inner = self.inner.lock();
+        inner.device(path)?;
         inner.power()?;
         let id = match inner.names.get(path) {
             Some(id) => *id,
@@ -338,25 +380,36 @@ impl Disk for SimDisk {
             }
             None => return Err(not_found(path)),
         };
-        Ok(Arc::new(SimFile { id, inner: self.inner.clone() }))
+        Ok(Arc::new(SimFile { id, path: path.to_path_buf(), inner: self.inner.clone() }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let inner = self.inner.lock();
-        let names = inner.names.keys().filter(|path| path.parent() == Some(dir));
-        Ok(names.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect())
+        inner.device(dir)?;
+        let inside = inner.names.keys().chain(&inner.dirs).filter(|path| path.parent() == Some(dir));
+        let names: BTreeSet<_> =
+            inside.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
+        Ok(names.into_iter().collect())
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut inner = self.inner.lock();
+        inner.device(dir)?;
         inner.power()?;
-        inner.dirs.extend(dir.ancestors().map(Path::to_path_buf));
+        let dirs: Vec<_> = dir.ancestors().map(Path::to_path_buf).collect();
+        inner.dirs.extend(dirs.iter().cloned());
+        inner.durable_dirs.extend(dirs);
         Ok(())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.inner.lock();
+        inner.device(from)?;
         inner.call()?;
+        if inner.dirs.contains(from) {
+            inner.name(Naming::RenameDir(from.to_path_buf(), to.to_path_buf()));
+            return Ok(());
+        }
         if !inner.names.contains_key(from) {
             return Err(not_found(from));
         }
@@ -366,6 +419,7 @@ impl Disk for SimDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.inner.lock();
+        inner.device(path)?;
         inner.call()?;
         if !inner.names.contains_key(path) {
             return Err(not_found(path));
@@ -376,15 +430,17 @@ impl Disk for SimDisk {
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut inner = self.inner.lock();
+        inner.device(dir)?;
         inner.call()?;
         let inside: Vec<_> = inner.names.keys().filter(|path| path.starts_with(dir)).cloned().collect();
         inside.into_iter().for_each(|path| inner.name(Naming::Remove(path)));
-        inner.dirs.retain(|path| !path.starts_with(dir));
+        inner.name(Naming::RemoveDir(dir.to_path_buf()));
         Ok(())
     }
 
-    fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut inner = self.inner.lock();
+        inner.device(dir)?;
         inner.call()?;
         if inner.fault == SimFault::SyncFails {
             return Err(io::Error::other("input/output error"));
@@ -393,6 +449,7 @@ impl Disk for SimDisk {
             return Ok(());
         }
         inner.durable_names = inner.names.clone();
+        inner.durable_dirs = inner.dirs.clone();
         inner.pending_names.clear();
         Ok(())
     }
@@ -404,6 +461,7 @@ impl Disk for SimDisk {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut inner = self.inner.lock();
+        inner.device(path)?;
         inner.power()?;
         let id = *inner.names.get(path).ok_or_else(|| not_found(path))?;
         Ok(inner.file(id).now.clone())
@@ -418,6 +476,7 @@ impl Disk for SimDisk {
 impl DiskFile for SimFile {
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut inner = self.inner.lock();
+        inner.device(&self.path)?;
         inner.power()?;
         let file = inner.file(self.id);
         let rest = file.now.get(offset as usize..).unwrap_or_default();
@@ -427,7 +486,9 @@ impl DiskFile for SimFile {
     }
 
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.inner.lock().change(self.id, Change::Write { at: offset, data: data.to_vec() })
+        let mut inner = self.inner.lock();
+        inner.device(&self.path)?;
+        inner.change(self.id, Change::Write { at: offset, data: data.to_vec() })
     }
 
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
@@ -436,7 +497,9 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.inner.lock().sync(self.id)
+        let mut inner = self.inner.lock();
+        inner.device(&self.path)?;
+        inner.sync(self.id)
     }
 
     fn sync_all(&self) -> io::Result<()> {
@@ -445,12 +508,15 @@ impl DiskFile for SimFile {
 
     fn len(&self) -> io::Result<u64> {
         let mut inner = self.inner.lock();
+        inner.device(&self.path)?;
         inner.power()?;
         Ok(inner.file(self.id).now.len() as u64)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.lock().change(self.id, Change::SetLen(len))
+        let mut inner = self.inner.lock();
+        inner.device(&self.path)?;
+        inner.change(self.id, Change::SetLen(len))
     }
 }
 
@@ -521,5 +587,35 @@ mod tests {
             let found = disk.crash(&mut Random::from_seed(seed)).read(path).unwrap();
             assert!(found == b"new!" || (found == b"old" && !done), "{found:?} {done}");
         }
+    }
+
+    #[test]
+    fn a_renamed_directory_has_the_old_name_or_the_new() {
+        let mut seen = BTreeSet::new();
+        for seed in 0..32 {
+            let disk = SimDisk::new();
+            disk.create_dir_all(Path::new("/d/a")).unwrap();
+            write(&disk, "/d/a/f", 0, b"x").sync_data().unwrap();
+            disk.sync_dir(Path::new("/d")).unwrap();
+            disk.rename(Path::new("/d/a"), Path::new("/d/b")).unwrap();
+            assert_eq!(disk.list(Path::new("/d")).unwrap(), ["b"]);
+            let after = disk.crash(&mut Random::from_seed(seed));
+            let found = after.list(Path::new("/d")).unwrap();
+            assert_eq!(after.read(&Path::new("/d").join(&found[0]).join("f")).unwrap(), b"x");
+            seen.insert(found);
+        }
+        assert_eq!(seen.into_iter().flatten().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_fails_is_under_one_directory() {
+        let disk = SimDisk::new();
+        let file = write(&disk, "/a/f", 0, b"x");
+        disk.fail_under("/a", 5);
+        assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(5));
+        assert_eq!(disk.read(Path::new("/a/f")).unwrap_err().raw_os_error(), Some(5));
+        write(&disk, "/b/f", 0, b"x").sync_data().unwrap();
+        disk.mend();
+        file.sync_data().unwrap();
     }
 }
