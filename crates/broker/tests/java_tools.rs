@@ -17,8 +17,12 @@ const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand
 const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 const DUMP: &str = "org.apache.kafka.tools.DumpLogSegments";
 const CLIENT_METRICS: &str = "org.apache.kafka.tools.ClientMetricsCommand";
+const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
+const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
 const PERFORMANCE: &str = "org.apache.kafka.tools.ProducerPerformance";
 
+/// How often a tool is asked whether a move is done.
+const LOOKS: usize = 10;
 /// A Java virtual machine on two busy cores takes its time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -240,5 +244,51 @@ async fn a_java_producer_pushes_its_metrics() {
     let pushed =
         |name: &str| text.lines().any(|line| line.starts_with(&format!("kafka_client_producer_{name}")));
     assert!(pushed("connection_creation_total{") && pushed("request_latency_avg{"), "{text}");
+    served.stop().await;
+}
+
+/// Kafka's tools tell which directory holds what, and move a partition with its records.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_move_between_log_directories_by_kafkas_tools() {
+    let Some(class_path) = class_path() else { return };
+    let root = tempfile::tempdir().expect("a directory");
+    let dirs = ["a", "b"].map(|name| root.path().join(name).display().to_string());
+    let mut options = common::options(root.path());
+    options.properties.insert("log.dirs".into(), dirs.join(","));
+    let served = Served::with(options, testkit::MemStore::shared()).await;
+    let tools = Tools { class_path, bootstrap: served.bootstrap() };
+    tools.run(TOPICS, &["--create", "--topic", "t", "--partitions", "1"]).await;
+    let keyed = ["--topic", "t", "--property", "parse.key=true", "--property", "key.separator=:"];
+    tools.fed(PRODUCER, &keyed, &lines(0, 100)).await;
+    let from =
+        dirs.iter().position(|dir| std::path::Path::new(dir).join("t-0").exists()).expect("its directory");
+    let to = &dirs[1 - from];
+    let told = tools.run(LOG_DIRS, &["--describe", "--topic-list", "t"]).await;
+    assert!(
+        told.contains(&format!("\"logDir\":\"{}\"", dirs[from])) && told.contains("\"isFuture\":false"),
+        "{told}"
+    );
+
+    let plan = root.path().join("plan.json");
+    let json = format!(
+        r#"{{"version":1,"partitions":[{{"topic":"t","partition":0,"replicas":[1],"log_dirs":["{to}"]}}]}}"#
+    );
+    std::fs::write(&plan, json).expect("written");
+    let file = plan.display().to_string();
+    let begun = tools.run(REASSIGN, &["--reassignment-json-file", &file, "--execute"]).await;
+    let words = format!("Successfully started moving log directory to {to} for replica t-0 with broker 1");
+    assert!(begun.contains(&words), "{begun}");
+    let verify = ["--reassignment-json-file", &file, "--verify"];
+    let mut done = tools.run(REASSIGN, &verify).await;
+    for _ in 0..LOOKS {
+        if done.contains("Reassignment of replica t-0-1 completed successfully.") {
+            break;
+        }
+        done = tools.run(REASSIGN, &verify).await;
+    }
+    assert!(done.contains("Reassignment of replica t-0-1 completed successfully."), "{done}");
+    assert!(std::path::Path::new(to).join("t-0").exists());
+    let ends = tools.run(OFFSETS, &["--topic", "t"]).await;
+    assert_eq!(ends.trim(), "t:0:100");
     served.stop().await;
 }

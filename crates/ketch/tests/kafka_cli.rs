@@ -251,3 +251,38 @@ fn an_unknown_setting_is_refused_by_name() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && told.contains("unknown broker configuration no.such"), "{told}");
 }
+
+#[test]
+fn a_topic_with_a_partition_that_is_offline_is_described() {
+    let dirs = tempfile::tempdir().expect("a directory");
+    let list = ["a", "b"].map(|name| dirs.path().join(name));
+    let flag = list.each_ref().map(|dir| dir.to_str().expect("text")).join(",");
+    let up = Up::start(&["--kafka-log-dirs", &flag]);
+    up.ok(&["topic", "create", "t", "--partitions", "2"], "");
+    assert!(list.iter().all(|dir| dir.join("meta.properties").exists()));
+    let lost = list.iter().map(|dir| dir.join("t-1")).find(|dir| dir.exists()).expect("a partition");
+    std::fs::remove_dir_all(lost).expect("removed");
+    // Whoever writes to it notices.
+    let refused = up.run(&["produce", "t", "--partition", "1", "--quiet"], "x\n");
+    assert!(!refused.status.success(), "{refused:?}");
+    let deadline = Instant::now() + READY_WITHIN;
+    let described = loop {
+        let described = up.ok(&["topic", "describe", "t"], "");
+        if described.contains("leader none") || Instant::now() > deadline {
+            break described;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let line = |start: &str| described.lines().find(|line| line.trim_start().starts_with(start));
+    assert!(
+        line("0 ").is_some_and(|line| line.contains("leader 1") && line.ends_with("offsets 0..0")),
+        "{described}"
+    );
+    assert!(
+        line("1 ").is_some_and(|line| line.contains("leader none") && line.ends_with("unknown")),
+        "{described}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&up.ok(&["topic", "describe", "t", "--json"], "")).expect("JSON");
+    assert_eq!(json[0]["partitions"][1]["leader"], serde_json::Value::Null);
+}
