@@ -201,6 +201,22 @@ async fn a_member_that_ran_alone_is_joined_by_others() {
     assert!(matches!(refused, Err(store::Error::Member { .. })));
 }
 
+/// The leader's answer to a move races with the news that it leads no more: whoever asked is told that it was done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_a_follower_asks_for_is_told_as_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = three(dir.path()).await;
+    for _ in 0..10 {
+        let led = leader(&members).await;
+        let (asked, to) = (&members[(led + 1) % 3].handle, members[(led + 2) % 3].id());
+        assert_eq!(asked.move_leader(to).await, Ok(()));
+        until("the other leads", || asked.status().unwrap().leader == Some(to)).await;
+    }
+    for member in members {
+        member.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_are_kept_by_whoever_leads() {
     let dir = tempfile::tempdir().unwrap();

@@ -32,7 +32,7 @@ use super::net::Line;
 use super::transfer::Incoming;
 use super::transport::{Handler, Lane, Transport};
 use super::types::{self, Command, MemberNode, Origin, Snapshot, TypeConfig};
-use super::wire::{self, Request};
+use super::wire::{self, Change, Request};
 use crate::leases::Leases;
 use crate::proposer::{Proposal, Request as Queued, answer};
 
@@ -150,12 +150,25 @@ impl Member {
                 return match request {
                     // What it took is in the new leader's log or lost, and that shows (see `Parked::reached`).
                     Request::Propose(_) => Ok(Bytes::new()),
-                    Request::Change(_) => Err(PeerError::Unknown(LEADER_FAILED.to_owned())),
+                    Request::Change(change) => match self.shows(change) {
+                        Some(id) => Ok(Bytes::copy_from_slice(&id.to_be_bytes())),
+                        None => Err(PeerError::Unknown(LEADER_FAILED.to_owned())),
+                    },
                     _ => Err(PeerError::NotLeader),
                 };
             }
         };
         answer.unwrap_or_else(|error| Err(PeerError::Unknown(format!("the leader did not answer: {error}"))))
+    }
+
+    /// What a leader that leads no more would have answered to a change that ends its leadership, where it can be seen
+    /// that the change was made.
+    fn shows(&self, change: &Change) -> Option<u64> {
+        match change {
+            Change::MoveLeader { id } if *self.leader.borrow() == Some(*id) => Some(*id),
+            Change::Remove { id } if self.members().get_node(id).is_none() => Some(*id),
+            _ => None,
+        }
     }
 
     /// Does as the leader what was asked here or elsewhere.
