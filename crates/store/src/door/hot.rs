@@ -15,12 +15,12 @@ use h2::server::SendResponse;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, request};
 use prost::Message;
-use store_api::{KeyRange, OpResponse};
+use store_api::KeyRange;
 use tonic::{Code, Status};
 
 use super::grpc::{HEAD_BYTES, Services};
 use super::http2::Received;
-use super::kv::{self, Kv};
+use super::kv;
 use super::metrics::{Calls, Metrics};
 use super::{Door, MESSAGE_BYTES_MAX, Peer, convert, range};
 use crate::auth::Acting;
@@ -132,11 +132,18 @@ pub(super) async fn call(
     } else {
         let acting = door.acting_for(&head.headers, Some(peer)).await;
         match method {
-            Method::Put => put(door, acting, pb::PutRequest::decode(message).ok()?).await,
+            Method::Put => {
+                let put = kv::put(door, acting, pb::PutRequest::decode(message).ok()?).await;
+                put.map(|response| framed(&response))
+            }
             Method::Range => read(door, acting, pb::RangeRequest::decode(message).ok()?)?.await,
-            Method::Txn => txn(door, acting, pb::TxnRequest::decode(message).ok()?).await,
+            Method::Txn => {
+                let txn = kv::txn(door, acting, pb::TxnRequest::decode(message).ok()?).await;
+                txn.map(|response| framed(&response))
+            }
             Method::DeleteRange => {
-                delete_range(door, acting, pb::DeleteRangeRequest::decode(message).ok()?).await
+                let request = pb::DeleteRangeRequest::decode(message).ok()?;
+                kv::delete_range(door, acting, request).await.map(|response| framed(&response))
             }
         }
     };
@@ -155,42 +162,6 @@ fn framed(message: &impl Message) -> Vec<Bytes> {
     out.put_u32(len as u32);
     message.encode_raw(&mut out);
     vec![out.freeze()]
-}
-
-async fn put(door: &Arc<Door>, acting: Result<Acting, Status>, request: pb::PutRequest) -> Outcome {
-    let fits = convert::check_size(&request);
-    let op = convert::put(request)?;
-    fits?;
-    let (revision, response) = Kv::write(&acting?, op).await?;
-    let OpResponse::Put { prev_kv } = response else { return Err(kv::missing("a put's answer")) };
-    let header = Some(door.header(Some(revision)));
-    Ok(framed(&pb::PutResponse { header, prev_kv: prev_kv.map(convert::key_value) }))
-}
-
-async fn delete_range(
-    door: &Arc<Door>,
-    acting: Result<Acting, Status>,
-    request: pb::DeleteRangeRequest,
-) -> Outcome {
-    let fits = convert::check_size(&request);
-    let op = convert::delete_range(request)?;
-    fits?;
-    let (revision, response) = Kv::write(&acting?, op).await?;
-    let OpResponse::DeleteRange { deleted, prev_kvs } = response else {
-        return Err(kv::missing("a delete's answer"));
-    };
-    Ok(framed(&convert::deleted_response(deleted, prev_kvs, door.header(Some(revision)))))
-}
-
-async fn txn(door: &Arc<Door>, acting: Result<Acting, Status>, request: pb::TxnRequest) -> Outcome {
-    let fits = convert::check_size(&request);
-    let txn = convert::txn(request)?;
-    if !mvcc::is_read_only(&txn) {
-        fits?;
-    }
-    let response = acting?.run_txn(txn).await.map_err(kv::refused)?;
-    let header = door.header(Some(response.revision));
-    Ok(framed(&convert::txn_response(response, header)))
 }
 
 /// A read of keys as they are now; None for every other read.
