@@ -12,6 +12,7 @@
 //! ```
 
 mod cleaner;
+mod due;
 mod failures;
 mod moves;
 mod recovery;
