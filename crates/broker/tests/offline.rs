@@ -78,15 +78,21 @@ async fn delete(raw: &mut Raw, topic: &str) -> ErrorCode {
     code(response.responses[0].error_code)
 }
 
-#[tokio::test]
-async fn a_directory_that_cannot_be_opened_takes_its_partition_offline_only() {
-    let (dir, store) = (tempfile::tempdir().unwrap(), testkit::MemStore::shared());
-    let served = Served::with(options(dir.path()), store.clone()).await;
+/// Topics `bad` and `good` with three records each.
+async fn two_topics(served: &Served) -> Raw {
     let mut raw = served.raw().await;
     for topic in ["bad", "good"] {
         assert_eq!(create(&mut raw, topic, &[]).await, ErrorCode::None);
         assert_eq!(append(&mut raw, topic, batch(3, None)).await, (ErrorCode::None, 0));
     }
+    raw
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_opened_takes_its_partition_offline_only() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), testkit::MemStore::shared());
+    let served = Served::with(options(dir.path()), store.clone()).await;
+    let mut raw = two_topics(&served).await;
     assert_eq!(delete_before(&mut raw, "bad", 1).await, ErrorCode::None);
     served.stop().await;
     let marked = dir.path().join(".kafka_cleanshutdown");
@@ -167,11 +173,7 @@ async fn check_offline(raw: &mut Raw, metrics: &str) {
 async fn damage_is_found_without_anybody_asking_and_the_rest_keeps_its_checkpoints() {
     let (dir, store) = (tempfile::tempdir().unwrap(), testkit::MemStore::shared());
     let served = Served::with(options(dir.path()), store.clone()).await;
-    let mut raw = served.raw().await;
-    for topic in ["bad", "good"] {
-        assert_eq!(create(&mut raw, topic, &[]).await, ErrorCode::None);
-        assert_eq!(append(&mut raw, topic, batch(3, None)).await, (ErrorCode::None, 0));
-    }
+    let mut raw = two_topics(&served).await;
     assert_eq!(delete_before(&mut raw, "good", 2).await, ErrorCode::None);
     served.stop().await;
     spoil(dir.path(), "bad-0");

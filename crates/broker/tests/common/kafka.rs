@@ -9,6 +9,20 @@ use std::time::{Duration, Instant};
 /// A Java virtual machine on two busy cores takes its time.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 const HEAP: &str = "-Xmx512m";
+/// Settings that a broker gets that is compared with ours, as ours does: those of a node alone, where Kafka's default needs
+/// more brokers or time.
+pub const ALIKE: [(&str, &str); 8] = [
+    ("auto.create.topics.enable", "false"),
+    ("log.retention.check.interval.ms", "86400000"),
+    ("offsets.topic.num.partitions", "1"),
+    ("offsets.topic.replication.factor", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+];
+/// Of these the first are set by who starts it; [`RealKafka`] sets the others itself.
+pub const SET_BY_TEST: usize = 3;
 
 /// The class path of Kafka's jars; None (and a word) when it is not set.
 pub fn class_path() -> Option<String> {

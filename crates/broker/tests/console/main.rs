@@ -16,24 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use common::Served;
-use common::kafka::{RealKafka, class_path};
+use common::kafka::{ALIKE, RealKafka, SET_BY_TEST, class_path};
 use regex::Regex;
 use script::{Order, Step};
 use serde_json::{Value, json};
 
-/// Settings that both brokers get: those of a node alone, and those that make them alike in time.
-const PROPERTIES: [(&str, &str); 8] = [
-    ("auto.create.topics.enable", "false"),
-    ("log.retention.check.interval.ms", "86400000"),
-    ("offsets.topic.num.partitions", "1"),
-    ("offsets.topic.replication.factor", "1"),
-    ("transaction.state.log.replication.factor", "1"),
-    ("transaction.state.log.min.isr", "1"),
-    ("share.coordinator.state.topic.replication.factor", "1"),
-    ("share.coordinator.state.topic.min.isr", "1"),
-];
-/// `RealKafka` sets these itself.
-const SET_BY_TEST: usize = 3;
 const CLUSTER_ID: &str = "a2V0Y2gtdGVzdC1pZC0wMQ";
 
 /// A virtual machine that runs the tools against one broker.
@@ -172,10 +159,10 @@ fn differences(ours: &Ended, theirs: &Ended) -> Vec<String> {
 async fn kafkas_tools_print_the_same() {
     let Some(class_path) = class_path() else { return };
     let root = tempfile::tempdir().unwrap();
-    let mut kafka = RealKafka::start(root.path(), &class_path, &PROPERTIES[..SET_BY_TEST]);
+    let mut kafka = RealKafka::start(root.path(), &class_path, &ALIKE[..SET_BY_TEST]);
     let mut options = common::options(&root.path().join("ketch"));
     options.cluster_id = Some(CLUSTER_ID.to_owned());
-    options.properties.extend(PROPERTIES.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    options.properties.extend(ALIKE.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let mut served = Some(Served::with(options, testkit::MemStore::shared()).await);
     let bootstrap = served.as_ref().unwrap().bootstrap();
     let mut ours =

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::Served;
-use common::kafka::{RealKafka, class_path};
+use common::kafka::{ALIKE, RealKafka, SET_BY_TEST, class_path};
 use script::{Planned, Script};
 use side::Side;
 
@@ -27,19 +27,6 @@ const PATIENCE: usize = 60;
 /// Different examples kept for each place that differs.
 const EXAMPLES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(25);
-/// Settings that both brokers get, where Kafka's default needs more brokers or time.
-const PROPERTIES: [(&str, &str); 8] = [
-    ("auto.create.topics.enable", "false"),
-    ("log.retention.check.interval.ms", "86400000"),
-    ("offsets.topic.num.partitions", "1"),
-    ("offsets.topic.replication.factor", "1"),
-    ("transaction.state.log.replication.factor", "1"),
-    ("transaction.state.log.min.isr", "1"),
-    ("share.coordinator.state.topic.replication.factor", "1"),
-    ("share.coordinator.state.topic.min.isr", "1"),
-];
-/// `RealKafka` sets the others itself.
-const SET_BY_TEST: usize = 3;
 
 struct Pair {
     ours: Side,
@@ -114,9 +101,9 @@ fn at(planned: &Planned, difference: &tree::Difference) -> String {
 async fn the_same_requests_get_the_same_answers() {
     let Some(class_path) = class_path() else { return };
     let root = tempfile::tempdir().expect("a directory");
-    let kafka = RealKafka::start(root.path(), &class_path, &PROPERTIES[..SET_BY_TEST]);
+    let kafka = RealKafka::start(root.path(), &class_path, &ALIKE[..SET_BY_TEST]);
     let mut options = common::options(&root.path().join("ketch"));
-    options.properties.extend(PROPERTIES.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    options.properties.extend(ALIKE.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let served = Served::with(options, testkit::MemStore::shared()).await;
     let mut pair =
         Pair { ours: Side::new(served.handle.addr()), theirs: Side::new(kafka.addr), found: BTreeMap::new() };

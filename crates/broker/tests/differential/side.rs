@@ -110,12 +110,16 @@ impl Side {
         tokio::time::timeout(ANSWER_WITHIN, answer).await.expect("an answer in time")
     }
 
+    async fn call<T: Message>(&mut self, version: i16, request: &impl Message) -> T {
+        let request = frame::request(1, Some("differential"), version, request).expect("writable").concat();
+        let answer = self.exchange(&request).await.expect(T::NAME);
+        frame::read_response::<T>(&answer, version).expect("readable").1
+    }
+
     /// Learns the topics' ids; the topics with their numbers of partitions that are led.
     pub async fn learn(&mut self) -> Vec<(String, usize)> {
         let all = MetadataRequest { topics: None, ..Default::default() };
-        let request = frame::request(1, Some("differential"), METADATA, &all).expect("writable").concat();
-        let answer = self.exchange(&request).await.expect("metadata");
-        let (_, metadata) = frame::read_response::<MetadataResponse>(&answer, METADATA).expect("readable");
+        let metadata: MetadataResponse = self.call(METADATA, &all).await;
         let named = metadata.topics.iter().filter_map(|topic| Some((topic.name.clone()?, topic)));
         let named: Vec<_> = named.collect();
         // Ids of topics that are gone stay known: an answer about them is about the same topic on both sides.
@@ -137,9 +141,7 @@ impl Side {
             .map(|(name, count)| ListOffsetsTopic { name, partitions: (0..count).map(partition).collect() })
             .collect();
         let all = ListOffsetsRequest { replica_id: -1, isolation_level: 0, topics, timeout_ms: 1000 };
-        let request = frame::request(1, Some("differential"), LIST_OFFSETS, &all).expect("writable").concat();
-        let answer = self.exchange(&request).await.expect("offsets");
-        let (_, told) = frame::read_response::<ListOffsetsResponse>(&answer, LIST_OFFSETS).expect("readable");
+        let told: ListOffsetsResponse = self.call(LIST_OFFSETS, &all).await;
         let led = |code: i16| code == ErrorCode::None.code();
         told.topics
             .into_iter()
