@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::random::Random;
-use common::{Raw, Served, code, options};
+use common::{Raw, Served, code, fetch, options};
 use kafka_wire::ErrorCode;
-use kafka_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_wire::messages::*;
 use kafka_wire::record::{Builder, batches};
@@ -24,11 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn values(raw: &mut Raw, topic: &str) -> Vec<i64> {
     let (mut found, mut offset) = (Vec::new(), 0);
     loop {
-        let partition =
-            FetchPartition { fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
-        let topics =
-            vec![FetchTopic { topic: topic.into(), partitions: vec![partition], ..Default::default() }];
-        let request = FetchRequest { max_bytes: 1 << 20, topics, ..Default::default() };
+        let request = fetch(topic, offset, 0, 0);
         let response: FetchResponse = raw.call(12, &request).await;
         let data = &response.responses[0].partitions[0];
         assert_eq!(code(data.error_code), ErrorCode::None);

@@ -20,10 +20,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base::random::Random;
-use common::{Raw, Served, code, options};
+use common::{Raw, Served, code, fetch, options};
 use kafka_wire::ErrorCode;
-use kafka_wire::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_wire::messages::{FetchRequest, FetchResponse};
+use kafka_wire::messages::FetchResponse;
 use kafka_wire::record::batches;
 use parking_lot::Mutex;
 use rdkafka::config::ClientConfig;
@@ -246,14 +245,8 @@ async fn values(raw: &mut Raw, topic: &str, partition: i32) -> Vec<u64> {
     let mut found = Vec::new();
     loop {
         let at = found.len() as i64;
-        let wanted = FetchPartition {
-            partition,
-            fetch_offset: at,
-            partition_max_bytes: 1 << 20,
-            ..Default::default()
-        };
-        let topics = vec![FetchTopic { topic: topic.into(), partitions: vec![wanted], ..Default::default() }];
-        let request = FetchRequest { max_bytes: 1 << 20, topics, ..Default::default() };
+        let mut request = fetch(topic, at, 0, 0);
+        request.topics[0].partitions[0].partition = partition;
         let response: FetchResponse = raw.call(12, &request).await;
         let data = &response.responses[0].partitions[0];
         assert_eq!(code(data.error_code), ErrorCode::None);

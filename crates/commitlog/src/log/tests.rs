@@ -262,24 +262,24 @@ fn timestamps_are_found_in_every_segment() {
 #[test]
 fn a_full_disk_refuses_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(SmallDisk::default());
+    let disk = Arc::new(Faulty::default());
     let open = || {
         Log::<Plain>::open(disk.clone(), dir.path(), options(0), OpenFrom::Clean, Offset(0), &mut |_, _| {})
     };
     let (log, _) = open().unwrap();
     let (bytes, span) = frame(0, 1, 100);
     log.append(&bytes, &span, false).unwrap();
-    disk.full.store(true, Ordering::SeqCst);
+    disk.0.full.store(true, Ordering::SeqCst);
     let (bytes, span) = frame(1, 1, 100);
     assert!(matches!(log.append(&bytes, &span, false), Err(Error::Io { .. })));
     assert_eq!(offsets(&log, Offset(0), 4096), [0]);
-    disk.full.store(false, Ordering::SeqCst);
+    disk.0.full.store(false, Ordering::SeqCst);
     log.append(&bytes, &span, false).unwrap();
     assert_eq!(offsets(&log, Offset(0), 4096), [0, 1]);
-    disk.broken.store(true, Ordering::SeqCst);
+    disk.0.broken.store(true, Ordering::SeqCst);
     let log = Arc::new(log);
     assert!(Flusher::start("t").unwrap().flush(log.clone()).is_err());
-    disk.broken.store(false, Ordering::SeqCst);
+    disk.0.broken.store(false, Ordering::SeqCst);
     assert!(matches!(log.flush(), Err(Error::Fenced)));
     log.cut_unflushed().unwrap();
     assert_eq!(log.end(), Offset(0));
@@ -288,18 +288,26 @@ fn a_full_disk_refuses_and_recovers() {
     assert_eq!(log.flush().unwrap(), Offset(1));
 }
 
+/// What goes wrong with the files of a [`Faulty`] disk.
 #[derive(Debug, Default)]
-struct SmallDisk {
-    full: Arc<AtomicBool>,
-    broken: Arc<AtomicBool>,
+struct Faults {
+    full: AtomicBool,
+    broken: AtomicBool,
+    /// A sync waits for this.
+    syncs: Mutex<()>,
+    begun: AtomicU64,
 }
 
-#[derive(Debug)]
-struct SmallFile(Arc<dyn DiskFile>, Arc<AtomicBool>, Arc<AtomicBool>);
+/// The real disk, with faults.
+#[derive(Debug, Default)]
+struct Faulty(Arc<Faults>);
 
-impl Disk for SmallDisk {
+#[derive(Debug)]
+struct FaultyFile(Arc<dyn DiskFile>, Arc<Faults>);
+
+impl Disk for Faulty {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(SmallFile(RealDisk.open(path, create)?, self.full.clone(), self.broken.clone())))
+        Ok(Arc::new(FaultyFile(RealDisk.open(path, create)?, self.0.clone())))
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         RealDisk.list(dir)
@@ -327,12 +335,12 @@ impl Disk for SmallDisk {
     }
 }
 
-impl DiskFile for SmallFile {
+impl DiskFile for FaultyFile {
     fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.read_at(out, offset)
     }
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        if self.1.load(Ordering::SeqCst) {
+        if self.1.full.load(Ordering::SeqCst) {
             // Half of it still fits.
             self.0.write_all_at(&data[..data.len() / 2], offset)?;
             return Err(io::ErrorKind::StorageFull.into());
@@ -343,10 +351,16 @@ impl DiskFile for SmallFile {
         self.0.write_vectored_at(parts, offset)
     }
     fn sync_data(&self) -> io::Result<()> {
-        if self.2.load(Ordering::SeqCst) { Err(io::Error::other("broken")) } else { self.0.sync_data() }
+        self.1.begun.fetch_add(1, Ordering::SeqCst);
+        drop(self.1.syncs.lock());
+        if self.1.broken.load(Ordering::SeqCst) {
+            Err(io::Error::other("broken"))
+        } else {
+            self.0.sync_data()
+        }
     }
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.sync_data()
     }
     fn len(&self) -> io::Result<u64> {
         self.0.len()
@@ -356,83 +370,12 @@ impl DiskFile for SmallFile {
     }
 }
 
-/// Files whose syncs wait for a permit.
-#[derive(Debug)]
-struct Slow {
-    syncs: Arc<Mutex<()>>,
-    begun: Arc<AtomicU64>,
-}
-
-#[derive(Debug)]
-struct SlowFile {
-    file: Arc<dyn DiskFile>,
-    syncs: Arc<Mutex<()>>,
-    begun: Arc<AtomicU64>,
-}
-
-impl Disk for Slow {
-    fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
-        let file = RealDisk.open(path, create)?;
-        Ok(Arc::new(SlowFile { file, syncs: self.syncs.clone(), begun: self.begun.clone() }))
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(dir)
-    }
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.create_dir_all(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_file(path)
-    }
-    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.remove_dir_all(dir)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(dir)
-    }
-    fn exists(&self, path: &Path) -> bool {
-        RealDisk.exists(path)
-    }
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        RealDisk.read(path)
-    }
-}
-
-impl DiskFile for SlowFile {
-    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(out, offset)
-    }
-    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(data, offset)
-    }
-    fn write_vectored_at(&self, parts: &[io::IoSlice<'_>], offset: u64) -> io::Result<()> {
-        self.file.write_vectored_at(parts, offset)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        drop(self.syncs.lock());
-        self.file.sync_data()
-    }
-    fn sync_all(&self) -> io::Result<()> {
-        self.sync_data()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-}
-
 #[test]
 fn appends_do_not_wait_for_a_flush_while_old_segments_go() {
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
     let dir = tempfile::tempdir().unwrap();
-    let (syncs, begun) = (Arc::new(Mutex::new(())), Arc::new(AtomicU64::new(0)));
-    let disk = Arc::new(Slow { syncs: syncs.clone(), begun: begun.clone() });
+    let faults = Arc::new(Faults::default());
+    let disk = Arc::new(Faulty(faults.clone()));
     let opened = Log::<Plain>::open(disk, dir.path(), options(0), OpenFrom::Clean, Offset(0), &mut |_, _| {});
     let log = Arc::new(opened.unwrap().0);
     let append = |n: i64| {
@@ -440,11 +383,11 @@ fn appends_do_not_wait_for_a_flush_while_old_segments_go() {
         log.append(&bytes, &span, false).unwrap();
     };
     (0..40).for_each(append);
-    let held = syncs.lock();
+    let held = faults.syncs.lock();
     std::thread::scope(|scope| {
         let (flushing, removing, appending) = (log.clone(), log.clone(), log.clone());
         scope.spawn(move || flushing.flush().unwrap());
-        while begun.load(Ordering::SeqCst) == 0 {
+        while faults.begun.load(Ordering::SeqCst) == 0 {
             std::thread::yield_now();
         }
         scope.spawn(move || removing.remove_prefix(Offset(25), "").unwrap());
