@@ -1,7 +1,9 @@
 //! Reads a topic as fast as a socket gives it, and what to compare that with. For `cargo xtask bench broker`.
 //!
 //! ```text
-//! raw fetch bootstrap=HOST:PORT topic=T partitions=N [ca=FILE.pem]   fetches everything, prints one line of JSON
+//! raw fetch bootstrap=HOST:PORT topic=T partitions=N [readers=N] [ca=FILE.pem]
+//!                                  each reader fetches everything; prints one line of JSON
+//! raw cold dir=DIR topic=T         has the system forget what it holds of the topic's .log files
 //! raw loop dir=DIR topic=T         prints `ready HOST:PORT`, then writes the topic's .log files to who connects
 //! raw drain bootstrap=HOST:PORT    reads what `loop` writes, as `fetch` does
 //! ```
@@ -40,10 +42,11 @@ impl<T: Read + Write> Stream for T {}
 
 fn main() {
     let mut words = std::env::args().skip(1);
-    let mode = words.next().expect("fetch, loop or drain");
+    let mode = words.next().expect("fetch, cold, loop or drain");
     let args: Args = words.filter_map(|w| w.split_once('=').map(|(k, v)| (k.into(), v.into()))).collect();
     let done = match mode.as_str() {
-        "fetch" => fetch(&args),
+        "fetch" => fetch_all(args),
+        "cold" => forget(Path::new(&args["dir"]), &args["topic"]),
         "loop" => serve(Path::new(&args["dir"]), &args["topic"]),
         "drain" => drain(&args),
         other => panic!("no mode is called {other}"),
@@ -86,11 +89,28 @@ fn report(bytes: u64, took: Duration) {
     println!(r#"{{"bytes":{bytes},"seconds":{:.4}}}"#, took.as_secs_f64());
 }
 
-fn fetch(args: &Args) -> io::Result<()> {
+fn fetch_all(args: Args) -> io::Result<()> {
+    let readers: usize = args.get("readers").map_or(1, |text| text.parse().expect("a number"));
+    let (args, start, mut bytes) = (Arc::new(args), Instant::now(), 0);
+    let threads: Vec<_> = (0..readers)
+        .map(|_| {
+            let args = args.clone();
+            std::thread::spawn(move || fetch(&args))
+        })
+        .collect();
+    for thread in threads {
+        bytes += thread.join().expect("a reader")?;
+    }
+    report(bytes, start.elapsed());
+    Ok(())
+}
+
+/// Bytes of records.
+fn fetch(args: &Args) -> io::Result<u64> {
     let partitions: usize = args["partitions"].parse().expect("a number");
     let mut stream = connect(args)?;
     let (mut offsets, mut ended) = (vec![0i64; partitions], vec![false; partitions]);
-    let (mut bytes, mut memory, start) = (0, BytesMut::new(), Instant::now());
+    let (mut bytes, mut memory) = (0, BytesMut::new());
     // Who gave records waits behind the others, as in a fetch session.
     let mut order: Vec<usize> = (0..partitions).collect();
     while ended.iter().any(|ended| !ended) {
@@ -129,7 +149,20 @@ fn fetch(args: &Args) -> io::Result<()> {
         drop(response);
         memory = frame.try_into_mut().unwrap_or_default();
     }
-    report(bytes, start.elapsed());
+    Ok(bytes)
+}
+
+/// Clean pages go when they are not wanted; what is not on the disk yet is written first.
+fn forget(dir: &Path, topic: &str) -> io::Result<()> {
+    let mut files = Vec::new();
+    logs(dir, topic, &mut files)?;
+    for path in files {
+        let file = File::open(path)?;
+        file.sync_all()?;
+        let advice = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+        nix::fcntl::posix_fadvise(&file, 0, 0, advice)?;
+    }
+    println!("{{}}");
     Ok(())
 }
 

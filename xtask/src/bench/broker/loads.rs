@@ -99,7 +99,7 @@ const LOADS: &[Load] = &[
         partitions: 6,
         records: 200_000,
         size: 1024,
-        more: &["rate=20000", "linger=0"],
+        more: &["rate=20000", "linger=1"],
         durable: false,
     },
     Load {
@@ -122,6 +122,8 @@ struct Figures {
     p99_ms: f64,
     p999_ms: f64,
     cpu_us: f64,
+    /// The part of its core that the client took: near 1 the figures are the client's.
+    client: f64,
 }
 
 /// What is measured of a broker.
@@ -178,10 +180,11 @@ fn measure(bench: &Bench, running: &Running, load: &Load) -> Result<Figures> {
         p99_ms: of(|f| f.p99_ms),
         p999_ms: of(|f| f.p999_ms),
         cpu_us: of(|f| f.cpu_us),
+        client: of(|f| f.client),
     };
     eprintln!(
-        "{:<46} {:>10.0}/s  p99 {:>8.2} ms  {:>6.2} us CPU",
-        load.name, figures.rate, figures.p99_ms, figures.cpu_us
+        "{:<46} {:>10.0}/s  p99 {:>8.2} ms  {:>6.2} us CPU  client {:.2}",
+        load.name, figures.rate, figures.p99_ms, figures.cpu_us, figures.client
     );
     Ok(figures)
 }
@@ -204,6 +207,7 @@ fn one(bench: &Bench, running: &Running, load: &Load, records: u64) -> Result<Fi
         p99_ms: field(&told, "p99_us")? / 1e3,
         p999_ms: field(&told, "p999_us")? / 1e3,
         cpu_us: (running.cpu_us()? - before) / records,
+        client: field(&told, "busy")?,
     })
 }
 
@@ -212,7 +216,8 @@ fn print(durable: bool, columns: &[(System, Broker)]) {
     let mode = if durable { "fsync before the answer on both sides" } else { "page cache on both sides" };
     println!("\n### {mode}\n");
     println!(
-        "| workload | system | records/s | p50 ms | p99 ms | p99.9 ms | CPU us/record | ratio |\n|---|---|---|---|---|---|---|---|"
+        "| workload | system | records/s | p50 ms | p99 ms | p99.9 ms | CPU us/record | client's core | ratio |\n\
+         |---|---|---|---|---|---|---|---|---|"
     );
     for (index, load) in LOADS.iter().enumerate() {
         let kafka = columns.iter().rev().find(|(system, _)| *system != System::Ketch);
@@ -224,14 +229,15 @@ fn print(durable: bool, columns: &[(System, Broker)]) {
                 _ => String::new(),
             };
             println!(
-                "| {} | {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {ratio} |",
+                "| {} | {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {ratio} |",
                 load.name,
                 system.name(),
                 f.rate,
                 f.p50_ms,
                 f.p99_ms,
                 f.p999_ms,
-                f.cpu_us
+                f.cpu_us,
+                f.client
             );
         }
     }

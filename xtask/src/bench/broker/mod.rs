@@ -1,15 +1,17 @@
-//! `cargo xtask bench broker [--quick] [--alone] [PART...]`: Ketch beside Apache Kafka 4.3 in one run.
+//! `cargo xtask bench broker [--quick] [--alone] [--built] [PART...]`: Ketch beside Apache Kafka 4.3 in one run.
 //!
 //! ```text
 //! loads, durable   throughput and latency, page cache and fsync before the answer on both sides
 //! partitions       many idle partitions: start after a clean stop, memory, open files, processor time
 //! crash            kill -9 with much data in many partitions, until it answers again
 //! catchup, tls     a topic read from its beginning, beside a loop that only reads and writes; the same under TLS
+//! readers          several readers at once, and reads that the disk must serve
 //! upkeep           latency while retention and compaction run
 //! ```
 //! One broker at a time on core 0, the client on core 1, fresh directories, the same client for all (librdkafka in
 //! `crates/broker/examples/broker_load.rs`, or a bare socket in `broker_raw.rs`). Medians of [`RUNS`] runs. On a machine that does
-//! something else the ratio alone counts. `--alone` measures Ketch's broker without the rest of `ketch up`.
+//! something else the ratio alone counts. `--alone` measures Ketch's broker without the rest of `ketch up`,
+//! `--built` takes what a release build has left.
 
 mod loads;
 mod reads;
@@ -42,6 +44,7 @@ const PARTS: &[Part] = &[
     ("crash", scale::crash),
     ("catchup", reads::catchup),
     ("tls", reads::tls),
+    ("readers", reads::readers),
     ("upkeep", upkeep::run),
 ];
 
@@ -60,15 +63,17 @@ struct Bench {
 /// Runs the parts that are named, or all, and prints their tables in Markdown.
 pub fn run(args: &[String]) -> Result<()> {
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
-    let (quick, alone) = (has("--quick"), has("--alone"));
+    let (quick, alone, built) = (has("--quick"), has("--alone"), has("--built"));
     let named: Vec<_> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
     if let Some(unknown) = named.iter().find(|name| !PARTS.iter().any(|(part, _)| *part == name.as_str())) {
         let all: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
         bail!("no part is called {unknown}; there are: {}", all.join(", "));
     }
-    let ketch = if alone { None } else { Some(release()?) };
-    let examples = ["broker_load", "broker_raw", "broker_serve"].map(|name| ["--example", name]);
-    run_command(cargo().args(["build", "--release", "-p", "broker"]).args(examples.concat()))?;
+    let ketch = if alone { None } else { Some(if built { release_dir().join("ketch") } else { release()? }) };
+    if !built {
+        let examples = ["broker_load", "broker_raw", "broker_serve"].map(|name| ["--example", name]);
+        run_command(cargo().args(["build", "--release", "-p", "broker"]).args(examples.concat()))?;
+    }
     let examples = release_dir().join("examples");
     let example = |name: &str| examples.join(name);
     let bench = Bench {

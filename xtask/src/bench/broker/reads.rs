@@ -24,10 +24,37 @@ pub(super) fn catchup(bench: &Bench) -> Result<()> {
     for system in [System::KafkaSmall, System::Ketch] {
         let dir = Scratch::new(&format!("{}-catchup", system.name()))?;
         let running = filled(bench, system, &dir.0, &Setup::default())?;
-        let read = fetch(bench, &running, running.addr, None)?;
+        let read = fetch(bench, &running, running.addr, &[], None)?;
         let bare = middle((0..bench.runs()).map(|_| bare(bench, &dir.0)).collect::<Result<_>>()?);
         println!("| {} | {:.0} | {:.0} | {:.2} |", system.name(), read.mb_s, read.cpu_us, read.mb_s / bare);
         println!("| a read-and-write loop over its files | {bare:.0} | | 1 |");
+    }
+    Ok(())
+}
+
+/// Several readers of the whole topic at once, and reads of what only the disk holds.
+pub(super) fn readers(bench: &Bench) -> Result<()> {
+    println!("\n### reads by several groups at once, and cold, 1 KB records, {PARTITIONS} partitions\n");
+    println!("| what | system | MB/s in all | CPU us/MB | ratio |\n|---|---|---|---|---|");
+    let mut theirs = Vec::new();
+    for system in [System::KafkaSmall, System::Ketch] {
+        let dir = Scratch::new(&format!("{}-readers", system.name()))?;
+        let running = filled(bench, system, &dir.0, &Setup::default())?;
+        let mut rows = Vec::new();
+        for readers in [1, 3, 10] {
+            let read = fetch(bench, &running, running.addr, &[format!("readers={readers}")], None)?;
+            rows.push((format!("{readers} at once, page cache"), read));
+        }
+        for readers in [1, 10] {
+            let cold = ["cold".to_owned(), format!("topic={TOPIC}"), format!("dir={}", dir.0.display())];
+            let read = fetch(bench, &running, running.addr, &[format!("readers={readers}")], Some(&cold))?;
+            rows.push((format!("{readers} at once, cold"), read));
+        }
+        for (at, (what, read)) in rows.iter().enumerate() {
+            let ratio = theirs.get(at).map_or_else(String::new, |them| format!("{:.2}", read.mb_s / them));
+            println!("| {what} | {} | {:.0} | {:.0} | {ratio} |", system.name(), read.mb_s, read.cpu_us);
+        }
+        theirs = rows.iter().map(|(_, read)| read.mb_s).collect();
     }
     Ok(())
 }
@@ -51,7 +78,7 @@ pub(super) fn tls(bench: &Bench) -> Result<()> {
         let addr = free_address()?;
         let setup = Setup { tls: Some((addr, certificate.clone(), key.clone())), ..Setup::default() };
         let running = filled(bench, system, &dir.0, &setup)?;
-        let read = fetch(bench, &running, addr, Some(&certificate))?;
+        let read = fetch(bench, &running, addr, &[format!("ca={}", certificate.display())], None)?;
         let ratio = if theirs > 0.0 { format!("{:.2}", read.mb_s / theirs) } else { String::new() };
         println!("| {} | {:.0} | {:.0} | {ratio} |", system.name(), read.mb_s, read.cpu_us);
         theirs = read.mb_s;
@@ -66,23 +93,32 @@ fn filled(bench: &Bench, system: System, dir: &Path, setup: &Setup) -> Result<Ru
     Ok(running)
 }
 
-/// The median of some reads, after one that warms up.
-fn fetch(bench: &Bench, running: &Running, addr: SocketAddr, ca: Option<&Path>) -> Result<Read> {
+/// The median of some reads, after one that warms up; `before` each, something else is run.
+fn fetch(
+    bench: &Bench,
+    running: &Running,
+    addr: SocketAddr,
+    more: &[String],
+    before: Option<&[String]>,
+) -> Result<Read> {
     let mut args = vec![
         "fetch".to_owned(),
         format!("bootstrap={addr}"),
         format!("topic={TOPIC}"),
         format!("partitions={PARTITIONS}"),
     ];
-    args.extend(ca.map(|ca| format!("ca={}", ca.display())));
+    args.extend(more.iter().cloned());
     bench.client(&bench.raw, &args)?;
     let (mut rates, mut cpu) = (Vec::new(), Vec::new());
     for _ in 0..bench.runs() {
-        let before = running.cpu_us()?;
+        if let Some(before) = before {
+            bench.client(&bench.raw, before)?;
+        }
+        let used = running.cpu_us()?;
         let told = bench.client(&bench.raw, &args)?;
         let mb = field(&told, "bytes")? / 1e6;
         rates.push(mb / field(&told, "seconds")?);
-        cpu.push((running.cpu_us()? - before) / mb);
+        cpu.push((running.cpu_us()? - used) / mb);
     }
     Ok(Read { mb_s: middle(rates), cpu_us: middle(cpu) })
 }
