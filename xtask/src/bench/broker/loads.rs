@@ -170,7 +170,7 @@ fn broker(bench: &Bench, system: System, durable: bool) -> Result<Broker> {
 }
 
 fn measure(bench: &Bench, running: &Running, load: &Load) -> Result<Figures> {
-    let runs = if load.mode == "consume" { 1 } else { bench.runs() };
+    let runs = if load.mode == "consume" { 1 } else { bench.runs };
     let records = if bench.quick { load.records / QUICK } else { load.records };
     let all = (0..runs).map(|_| one(bench, running, load, records)).collect::<Result<Vec<_>>>()?;
     let of = |figure: fn(&Figures) -> f64| middle(all.iter().map(figure).collect());

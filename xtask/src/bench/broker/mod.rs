@@ -1,4 +1,4 @@
-//! `cargo xtask bench broker [--quick] [--alone] [--built] [PART...]`: Ketch beside Apache Kafka 4.3 in one run.
+//! `cargo xtask bench broker [--quick] [--runs=N] [--alone] [--built] [PART...]`: Ketch beside Apache Kafka 4.3 in one run.
 //!
 //! ```text
 //! loads, durable   throughput and latency, page cache and fsync before the answer on both sides
@@ -57,13 +57,17 @@ struct Bench {
     /// The broker alone, for configurations that `ketch up` does not take.
     serve: PathBuf,
     class_path: String,
+    /// Less of everything.
     quick: bool,
+    /// Runs of which the median counts.
+    runs: usize,
 }
 
 /// Runs the parts that are named, or all, and prints their tables in Markdown.
 pub fn run(args: &[String]) -> Result<()> {
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let (quick, alone, built) = (has("--quick"), has("--alone"), has("--built"));
+    let runs = args.iter().find_map(|arg| arg.strip_prefix("--runs=")).map(str::parse).transpose()?;
     let named: Vec<_> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
     if let Some(unknown) = named.iter().find(|name| !PARTS.iter().any(|(part, _)| *part == name.as_str())) {
         let all: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
@@ -81,6 +85,7 @@ pub fn run(args: &[String]) -> Result<()> {
         raw: example("broker_raw"),
         serve: example("broker_serve"),
         class_path: tools::kafka_classpath()?,
+        runs: runs.unwrap_or(if quick { 1 } else { RUNS }).max(1),
         quick,
         ketch,
     };
@@ -93,11 +98,6 @@ pub fn run(args: &[String]) -> Result<()> {
 }
 
 impl Bench {
-    /// Runs of which the median counts.
-    fn runs(&self) -> usize {
-        if self.quick { 1 } else { RUNS }
-    }
-
     /// A program on the client's core; the JSON it prints.
     fn client(&self, program: &PathBuf, args: &[String]) -> Result<Value> {
         let text = output(Command::new("taskset").args(["-c", CLIENT_CORE]).arg(program).args(args))?;

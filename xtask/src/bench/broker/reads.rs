@@ -25,7 +25,7 @@ pub(super) fn catchup(bench: &Bench) -> Result<()> {
         let dir = Scratch::new(&format!("{}-catchup", system.name()))?;
         let running = filled(bench, system, &dir.0, &Setup::default())?;
         let read = fetch(bench, &running, running.addr, &[], None)?;
-        let bare = middle((0..bench.runs()).map(|_| bare(bench, &dir.0)).collect::<Result<_>>()?);
+        let bare = middle((0..bench.runs).map(|_| bare(bench, &dir.0)).collect::<Result<_>>()?);
         println!("| {} | {:.0} | {:.0} | {:.2} |", system.name(), read.mb_s, read.cpu_us, read.mb_s / bare);
         println!("| a read-and-write loop over its files | {bare:.0} | | 1 |");
     }
@@ -110,7 +110,7 @@ fn fetch(
     args.extend(more.iter().cloned());
     bench.client(&bench.raw, &args)?;
     let (mut rates, mut cpu) = (Vec::new(), Vec::new());
-    for _ in 0..bench.runs() {
+    for _ in 0..bench.runs {
         if let Some(before) = before {
             bench.client(&bench.raw, before)?;
         }

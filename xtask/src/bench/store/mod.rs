@@ -1,4 +1,4 @@
-//! `cargo xtask bench store [PART...] [--quick] [--tls] [--built]`: etcd 3.6 and Ketch's store behind its etcd port, one after the
+//! `cargo xtask bench store [PART...] [--quick] [--seconds=N] [--rounds=N] [--tls] [--built]`: etcd 3.6 and Ketch's store behind its etcd port, one after the
 //! other in one run, with the same client over eight connections, on the same disk, both durable before they answer.
 //!
 //! Parts: `puts` (and creates, gets, the empty echo), `watch`, `range`, `memory`, `members`, `compact`, `million`,
@@ -41,6 +41,8 @@ const LEADER_LIVES: Duration = Duration::from_secs(2);
 /// After a load, until memory is read once more.
 const REST: Duration = Duration::from_secs(3);
 
+const OPTIONS: &str = "--quick, --seconds=N (of each line of `puts`), --rounds=N, --tls and --built";
+
 type Part = fn(&Programs, &Plan) -> Result<()>;
 
 /// Name, whether `--quick` leaves it out, and how it is run.
@@ -59,12 +61,15 @@ const PARTS: &[(&str, bool, Part)] = &[
 pub fn run(args: &[String]) -> Result<()> {
     let (flags, names): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| arg.starts_with("--"));
     let (mut quick, mut tls, mut built) = (false, false, false);
+    let (mut seconds, mut count) = (None, None);
     for flag in flags {
-        match flag.as_str() {
-            "--quick" => quick = true,
-            "--tls" => tls = true,
-            "--built" => built = true,
-            other => bail!("no option is called {other}; there are --quick, --tls and --built"),
+        match (flag.as_str(), flag.split_once('=')) {
+            ("--quick", _) => quick = true,
+            ("--tls", _) => tls = true,
+            ("--built", _) => built = true,
+            (_, Some(("--seconds", number))) => seconds = Some(number.parse()?),
+            (_, Some(("--rounds", number))) => count = Some(number.parse()?),
+            (other, _) => bail!("no option is called {other}; there are {OPTIONS}"),
         }
     }
     let known = |name: &&String| PARTS.iter().any(|(part, ..)| part == &name.as_str());
@@ -73,6 +78,8 @@ pub fn run(args: &[String]) -> Result<()> {
         bail!("no part is called {stranger}; there are: {}", parts.join(", "));
     }
     let plan = if quick { QUICK } else { FULL };
+    let (seconds, rounds) = (seconds.unwrap_or(plan.seconds), count.unwrap_or(plan.rounds));
+    let plan = Plan { seconds, rounds: rounds.max(1), ..plan };
     if !built {
         Programs::build()?;
     }
@@ -164,6 +171,7 @@ fn puts(programs: &Programs, plan: &Plan) -> Result<()> {
         show(": p99", "ms", &ms(|f| f.p99), false, *p99);
         // Half of etcd's a call counts where the transport is what bounds the rate.
         show(": server's CPU a call", "us", &|f| f.cpu_us, false, rate.map(|_| 2.0));
+        show(": cores in use, client and server", "", &|f| f.cores, false, None);
     }
     Ok(())
 }

@@ -47,6 +47,8 @@ pub struct Figures {
     pub longest: f64,
     /// The servers' processor time a call, microseconds.
     pub cpu_us: f64,
+    /// Cores that the client and the servers used together: near what there are, nothing can go faster.
+    pub cores: f64,
 }
 
 /// The programs, and how they speak.
@@ -168,10 +170,12 @@ impl Programs {
 
     /// Runs the client against all members.
     pub fn load(&self, servers: &Servers, workload: &str, clients: usize, seconds: u64) -> Result<Figures> {
-        let before = servers.cpu_ticks()?;
+        let (before, began, children) = (servers.cpu_ticks()?, Instant::now(), children_ticks()?);
         let text = output(&mut self.client(servers, workload, clients, seconds))?;
         let (count, mut figures) = parse(&text)?;
-        figures.cpu_us = (servers.cpu_ticks()? - before) as f64 * 10_000.0 / count.max(1.0);
+        let (took, used) = (began.elapsed(), servers.cpu_ticks()? - before);
+        figures.cpu_us = used as f64 * 10_000.0 / count.max(1.0);
+        figures.cores = (used + children_ticks()? - children) as f64 / 100.0 / took.as_secs_f64();
         Ok(figures)
     }
 
@@ -197,7 +201,7 @@ impl Programs {
 pub fn parse(text: &str) -> Result<(f64, Figures)> {
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let [count, rate, p50, p99, _, longest] = numbers[..] else { bail!("the client said: {text}") };
-    Ok((count, Figures { rate, p50, p99, longest, cpu_us: 0.0 }))
+    Ok((count, Figures { rate, p50, p99, longest, cpu_us: 0.0, cores: 0.0 }))
 }
 
 /// One server or the members of a cluster.
@@ -288,6 +292,13 @@ fn ask_health(address: &str) -> Result<bool> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer.contains("\"health\":\"true\""))
+}
+
+/// Processor time of the programs that were waited for, in clock ticks (1/100 s): the clients.
+fn children_ticks() -> Result<u64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    Ok(fields[13].parse::<u64>()? + fields[14].parse::<u64>()?)
 }
 
 fn free_port() -> Result<u16> {
