@@ -239,7 +239,7 @@ fn check_branch(
 
 /// A put that keeps something needs something to keep; its own lease must exist as any put's.
 fn check_update(state: &impl Reader, key: &Bytes, lease: Option<LeaseId>) -> Result<(), Failure> {
-    if state.get(&layout::current(key))?.is_none() {
+    if state.head(&layout::current(key))?.is_none() {
         return Err(Error::Invalid("etcdserver: key not found".to_owned()).into());
     }
     match lease.filter(|lease| lease.get() != 0) {
@@ -304,7 +304,7 @@ impl<S: State> Writer<'_, S> {
             lease,
         };
         if let Some(old) = &old {
-            self.retire(old)?;
+            self.retire(old, &place)?;
         }
         self.move_lease(key, old.as_ref().map_or(LeaseId(0), |old| old.lease), lease)?;
         self.state.put(&place, &[&layout::meta(&kv), value])?;
@@ -337,18 +337,17 @@ impl<S: State> Writer<'_, S> {
     }
 
     fn delete(&mut self, old: &KeyValue) -> Result<(), StateError> {
-        let revision = self.before.next();
-        self.retire(old)?;
+        let (revision, place) = (self.before.next(), layout::current(&old.key));
+        self.retire(old, &place)?;
         self.move_lease(&old.key, old.lease, LeaseId(0))?;
-        self.state.delete(&layout::current(&old.key))?;
+        self.state.delete(&place)?;
         self.state.put(&layout::old(&old.key, revision), &[&layout::event_tag(false)])?;
         self.record(deleted(old.key.clone(), revision, Some(old.clone())))
     }
 
     /// Moves a version to where history looks for it.
-    fn retire(&mut self, old: &KeyValue) -> Result<(), StateError> {
-        let parts = [&layout::event_tag(true)[..], &layout::meta(old), &old.value];
-        self.state.put(&layout::old(&old.key, old.mod_revision), &parts)
+    fn retire(&mut self, old: &KeyValue, place: &[u8]) -> Result<(), StateError> {
+        self.state.supersede(place, &layout::old(&old.key, old.mod_revision))
     }
 
     fn move_lease(&mut self, key: &[u8], from: LeaseId, to: LeaseId) -> Result<(), StateError> {

@@ -66,9 +66,9 @@ fn events_upto(
 fn sweep_versions(state: &mut impl State, key: &[u8], revision: Revision) -> Result<(), StateError> {
     let mut gone = Vec::new();
     let bounds = (&layout::old_prefix(key)[..], &layout::old(key, revision)[..]);
-    state.scan(bounds.0, bounds.1, false, &mut |raw, _| {
+    state.scan_stored(bounds.0, bounds.1, false, &mut |raw, _| {
         gone.push(raw.to_vec());
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     })?;
     gone.iter().try_for_each(|raw| state.delete(raw))
 }

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use store_api::{KeyValue, LeaseId, Revision};
 
 use crate::read::{self, current};
-use crate::{Reader, State, StateError, layout};
+use crate::{Reader, State, StateError, Stored, layout};
 
 /// Called with a version's revision and key.
 pub type OnVersion<'a, E> = &'a mut dyn FnMut(Revision, &[u8]) -> Result<(), E>;
@@ -24,7 +24,7 @@ pub type OnEvent<'a, E> = &'a mut dyn FnMut(Revision, u32, bool, &[u8]) -> Resul
 /// When the state fails; or what `visit` answers.
 pub fn visible_at_bar<E: From<StateError>>(state: &impl Reader, visit: OnVersion<'_, E>) -> Result<(), E> {
     let bar = read::compacted(state)?;
-    scan(state, (&[layout::CURRENT], &[layout::CURRENT + 1]), |raw, record| {
+    scan_heads(state, (&[layout::CURRENT], &[layout::CURRENT + 1]), |raw, record| {
         let revision = layout::mod_revision(record)?;
         if revision < bar { visit(revision, &raw[1..]) } else { Ok(()) }
     })?;
@@ -33,7 +33,7 @@ pub fn visible_at_bar<E: From<StateError>>(state: &impl Reader, visit: OnVersion
         true => visit(old.revision, &old.key),
         false => Ok(()),
     };
-    scan(state, (&[layout::OLD], &[layout::OLD + 1]), |raw, record| {
+    scan_heads(state, (&[layout::OLD], &[layout::OLD + 1]), |raw, record| {
         let (key, revision) = layout::parse_old(raw)?;
         if let Some(done) = last.take_if(|last| last.key != key) {
             seen(done)?;
@@ -60,7 +60,7 @@ impl Old {
         if !self.put || self.revision == bar {
             return Ok(false);
         }
-        let now = state.get(&layout::current(&self.key))?;
+        let now = state.head(&layout::current(&self.key))?;
         let replaced = now.map(|record| layout::mod_revision(&record)).transpose()?;
         Ok(replaced.is_none_or(|at| at > bar))
     }
@@ -72,13 +72,33 @@ pub(crate) fn scan<E: From<StateError>>(
     bounds: (&[u8], &[u8]),
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
+    scan_stored(state, bounds, |key, stored| visit(key, stored.whole()?))
+}
+
+/// The same over the heads of the records.
+fn scan_heads<E: From<StateError>>(
+    state: &impl Reader,
+    bounds: (&[u8], &[u8]),
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    scan_stored(state, bounds, |key, stored| visit(key, stored.head()))
+}
+
+fn scan_stored<E: From<StateError>>(
+    state: &impl Reader,
+    bounds: (&[u8], &[u8]),
+    mut visit: impl FnMut(&[u8], &mut dyn Stored) -> Result<(), E>,
+) -> Result<(), E> {
     let mut failed = None;
-    state.scan(bounds.0, bounds.1, false, &mut |key, value| match visit(key, value) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }
+    state.scan_stored(bounds.0, bounds.1, false, &mut |key, stored| {
+        let done = visit(key, stored);
+        Ok(done.map_or_else(
+            |error| {
+                failed = Some(error);
+                ControlFlow::Break(())
+            },
+            ControlFlow::Continue,
+        ))
     })?;
     failed.map_or(Ok(()), Err)
 }

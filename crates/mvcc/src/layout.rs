@@ -45,7 +45,8 @@ pub const META_COMPACTED: &[u8] = b"mc";
 /// Events below this revision have been cleaned up.
 pub const META_SWEPT: &[u8] = b"ms";
 
-const META_BYTES: usize = 32;
+/// Bytes before the value in a current record; in an old one a byte more.
+pub const META_BYTES: usize = 32;
 const PUT: u8 = 1;
 const DELETE: u8 = 0;
 
@@ -331,6 +332,10 @@ fn number(record: &[u8], at: usize) -> Result<i64, StateError> {
 /// `Corrupt` when it is too short.
 pub fn parse_number(record: &[u8]) -> Result<i64, StateError> {
     number(record, 0)
+}
+
+pub(crate) fn missing(key: &[u8]) -> StateError {
+    StateError::Corrupt(format!("nothing at {}", key[..key.len().min(64)].escape_ascii()))
 }
 
 fn corrupt(what: &str, raw: &[u8]) -> StateError {

@@ -9,7 +9,7 @@ use store_api::{
     Revision, Txn, TxnResponse,
 };
 
-use crate::{Failure, Reader, StateError, arrange, check, layout};
+use crate::{Failure, Reader, StateError, Stored, arrange, check, layout};
 
 /// Events a history read looks at before it returns, so that a watch of a rare key does not hold a view for long.
 const HISTORY_SCAN_MAX: usize = 10_000;
@@ -62,14 +62,12 @@ pub(crate) fn try_scan(
     reverse: bool,
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StateError>,
 ) -> Result<(), StateError> {
-    let mut failed = None;
-    state.scan(from, to, reverse, &mut |key, value| {
-        visit(key, value).unwrap_or_else(|error| {
-            failed = Some(error);
-            ControlFlow::Break(())
-        })
-    })?;
-    failed.map_or(Ok(()), Err)
+    state.scan_stored(from, to, reverse, &mut |key, stored| visit(key, stored.whole()?))
+}
+
+/// As much of a record as is asked for.
+fn part(stored: &mut dyn Stored, value: bool) -> Result<&[u8], StateError> {
+    if value { stored.whole() } else { Ok(stored.head()) }
 }
 
 /// Serves a range request.
@@ -106,7 +104,7 @@ pub fn is_of_now(request: &RangeRequest) -> bool {
 pub type EachRecord<'a> = &'a mut dyn FnMut(&[u8], layout::Record<'_>) -> Result<(), StateError>;
 
 /// The keys of a range as they are now, as they are stored, for who passes them on without building values of them:
-/// calls `each` with at most `limit` of them (0: all). How many there are.
+/// calls `each` with at most `limit` of them (0: all). How many there are. Without `values` theirs may be missing.
 ///
 /// # Errors
 /// When the state fails, or `each` says so.
@@ -114,13 +112,14 @@ pub fn records(
     state: &impl Reader,
     range: &KeyRange,
     limit: usize,
+    values: bool,
     each: EachRecord<'_>,
 ) -> Result<usize, StateError> {
     let (mut count, limit) = (0, if limit == 0 { usize::MAX } else { limit });
     let (from, to) = layout::current_bounds(range);
-    try_scan(state, (&from, &to), false, |raw, record| {
+    state.scan_stored(&from, &to, false, &mut |raw, stored| {
         if count < limit {
-            each(&raw[1..], layout::Record::parse(record)?)?;
+            each(&raw[1..], layout::Record::parse(part(stored, values)?)?)?;
         }
         count += 1;
         Ok(ControlFlow::Continue(()))
@@ -129,6 +128,7 @@ pub fn records(
 }
 
 /// Calls `each` with at most `max` keys of a range as they are now, in order; the key to go on from when there are more.
+/// Without `values` theirs may be missing.
 ///
 /// # Errors
 /// When the state fails, or `each` says so.
@@ -136,17 +136,18 @@ pub fn first_records(
     state: &impl Reader,
     range: &KeyRange,
     max: usize,
+    values: bool,
     each: EachRecord<'_>,
 ) -> Result<Option<Bytes>, StateError> {
     let (mut count, mut next) = (0, None);
     let (from, to) = layout::current_bounds(range);
-    try_scan(state, (&from, &to), false, |raw, record| {
+    state.scan_stored(&from, &to, false, &mut |raw, stored| {
         if count == max {
             next = Some(Bytes::copy_from_slice(&raw[1..]));
             return Ok(ControlFlow::Break(()));
         }
         count += 1;
-        each(&raw[1..], layout::Record::parse(record)?)?;
+        each(&raw[1..], layout::Record::parse(part(stored, values)?)?)?;
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(next)
@@ -160,7 +161,7 @@ pub fn first_records(
 pub fn cut(state: &impl Reader, start: &Bytes, end: &Bytes, parts: u64) -> Result<Vec<KeyRange>, StateError> {
     let mut last = Bytes::new();
     let (from, to) = layout::current_bounds(&KeyRange::Span { start: start.clone(), end: end.clone() });
-    try_scan(state, (&from, &to), true, |raw, _| {
+    state.scan_stored(&from, &to, true, &mut |raw, _| {
         last = Bytes::copy_from_slice(&raw[1..]);
         Ok(ControlFlow::Break(()))
     })?;
@@ -245,7 +246,9 @@ fn current_range(
     answer: &mut Answer<'_>,
 ) -> Result<(), StateError> {
     if let KeyRange::One(key) = &request.range {
-        if let Some(record) = state.get(&layout::current(key))? {
+        let place = layout::current(key);
+        let whole = !request.keys_only && !request.count_only;
+        if let Some(record) = if whole { state.get(&place) } else { state.head(&place) }? {
             answer.add(|value| {
                 if value {
                     layout::take_current(key.clone(), &record)
@@ -257,8 +260,9 @@ fn current_range(
         return Ok(());
     }
     let (from, to) = layout::current_bounds(&request.range);
-    try_scan(state, (&from, &to), false, |raw, record| {
-        answer.add(|value| layout::parse_current(Bytes::copy_from_slice(&raw[1..]), record, value))?;
+    state.scan_stored(&from, &to, false, &mut |raw, stored| {
+        let key = Bytes::copy_from_slice(&raw[1..]);
+        answer.add(|value| layout::parse_current(key, part(stored, value)?, value))?;
         Ok(ControlFlow::Continue(()))
     })
 }
@@ -270,41 +274,47 @@ fn past_range(
     at: Revision,
     answer: &mut Answer<'_>,
 ) -> Result<(), StateError> {
-    let changed = versions_at(state, &request.range, at, !request.keys_only && !request.count_only)?;
-    let mut changed = changed.into_iter().peekable();
+    let mut changed = versions_at(state, &request.range, at)?.into_iter().peekable();
+    let version = |key: &[u8], revision, value| {
+        let place = layout::old(key, revision);
+        let record = if value { state.get(&place) } else { state.head(&place) }?;
+        let kv = record.map(|record| layout::parse_old_record(key, &record, value)).transpose()?;
+        kv.flatten().ok_or_else(|| layout::missing(&place))
+    };
     let (from, to) = layout::current_bounds(&request.range);
-    try_scan(state, (&from, &to), false, |raw, record| {
-        if layout::mod_revision(record)? > at {
+    state.scan_stored(&from, &to, false, &mut |raw, stored| {
+        if layout::mod_revision(stored.head())? > at {
             return Ok(ControlFlow::Continue(()));
         }
         let key = &raw[1..];
-        while let Some((_, kv)) = changed.next_if(|(old, _)| &old[..] < key) {
-            answer.add(|_| Ok(kv))?;
+        while let Some((old, revision)) = changed.next_if(|(old, _)| &old[..] < key) {
+            answer.add(|value| version(&old, revision, value))?;
         }
         // A key unchanged since `at` may have older versions, which its current record hides.
         changed.next_if(|(old, _)| &old[..] == key);
-        answer.add(|value| layout::parse_current(Bytes::copy_from_slice(key), record, value))?;
+        answer
+            .add(|value| layout::parse_current(Bytes::copy_from_slice(key), part(stored, value)?, value))?;
         Ok(ControlFlow::Continue(()))
     })?;
-    changed.try_for_each(|(_, kv)| answer.add(|_| Ok(kv)))
+    changed.try_for_each(|(old, revision)| answer.add(|value| version(&old, revision, value)))
 }
 
-/// For each key with old records, the last version at or below `at`, unless that is a tombstone.
+/// For each key with old records, the revision of the last version at or below `at`, unless that is a tombstone.
 fn versions_at(
     state: &impl Reader,
     range: &KeyRange,
     at: Revision,
-    value: bool,
-) -> Result<BTreeMap<Vec<u8>, KeyValue>, StateError> {
+) -> Result<BTreeMap<Vec<u8>, Revision>, StateError> {
     let mut versions = BTreeMap::new();
     let (from, to) = layout::old_bounds(range);
-    try_scan(state, (&from, &to), false, |raw, record| {
+    state.scan_stored(&from, &to, false, &mut |raw, stored| {
         let (key, revision) = layout::parse_old(raw)?;
         if revision <= at {
-            match layout::parse_old_record(&key, record, value)? {
-                Some(kv) => versions.insert(key, kv),
-                None => versions.remove(&key),
-            };
+            if layout::is_version(stored.head())? {
+                versions.insert(key, revision);
+            } else {
+                versions.remove(&key);
+            }
         }
         Ok(ControlFlow::Continue(()))
     })?;
@@ -523,7 +533,7 @@ mod tests {
                 assert!((1..=parts as usize).contains(&cuts.len()));
                 let mut seen = Vec::new();
                 for part in &cuts {
-                    let next = first_records(&state, part, usize::MAX, &mut |key, _| {
+                    let next = first_records(&state, part, usize::MAX, true, &mut |key, _| {
                         seen.push(key.to_vec());
                         Ok(())
                     });
@@ -540,7 +550,7 @@ mod tests {
     fn the_first_keys_come_with_where_to_go_on() {
         let state = state(&[b"a", b"b", b"c"]);
         let mut seen = Vec::new();
-        let next = first_records(&state, &KeyRange::prefix(""), 2, &mut |key, _| {
+        let next = first_records(&state, &KeyRange::prefix(""), 2, true, &mut |key, _| {
             seen.push(key.to_vec());
             Ok(())
         });

@@ -5,6 +5,8 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 
+use crate::layout;
+
 /// Why the state could not be read or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
@@ -19,6 +21,31 @@ pub enum StateError {
 /// Called for each entry of a scan.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
+/// Called for each entry of a scan that leaves it to the caller what is read of a record; an error ends the scan.
+pub type VisitStored<'a> = &'a mut dyn FnMut(&[u8], &mut dyn Stored) -> Result<ControlFlow<()>, StateError>;
+
+/// A record that a scan has come to. A storage may keep the values of versions elsewhere, where reading them costs.
+pub trait Stored {
+    /// Its beginning: of a version (see [`layout`]) all that precedes the value at least, of anything else the whole.
+    fn head(&self) -> &[u8];
+
+    /// The whole record.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    fn whole(&mut self) -> Result<&[u8], StateError>;
+}
+
+/// A record that is there as a whole.
+impl Stored for &[u8] {
+    fn head(&self) -> &[u8] {
+        self
+    }
+    fn whole(&mut self) -> Result<&[u8], StateError> {
+        Ok(self)
+    }
+}
+
 /// A consistent view of the map.
 pub trait Reader {
     /// The value at `key`.
@@ -32,6 +59,35 @@ pub trait Reader {
     /// # Errors
     /// When the storage fails.
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError>;
+
+    /// The beginning of the record at `key`, as [`Stored::head`] has it.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    fn head(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+        self.get(key)
+    }
+
+    /// [`Reader::scan`] with records that are read as far as `visit` asks.
+    ///
+    /// # Errors
+    /// When the storage fails, or `visit` says so.
+    fn scan_stored(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        reverse: bool,
+        visit: VisitStored<'_>,
+    ) -> Result<(), StateError> {
+        let mut failed = None;
+        self.scan(from, to, reverse, &mut |key, mut record| {
+            visit(key, &mut record).unwrap_or_else(|error| {
+                failed = Some(error);
+                ControlFlow::Break(())
+            })
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
 }
 
 /// A map under change: a transaction of the storage, seen by its own reads at once.
@@ -47,6 +103,16 @@ pub trait State: Reader {
     /// # Errors
     /// When the storage fails.
     fn delete(&mut self, key: &[u8]) -> Result<(), StateError>;
+
+    /// Makes the version at `current` the one at `old` (see [`layout`]), so that its value need not be written again. The
+    /// caller next puts something else at `current`, or deletes it.
+    ///
+    /// # Errors
+    /// When the storage fails, or nothing is at `current`.
+    fn supersede(&mut self, current: &[u8], old: &[u8]) -> Result<(), StateError> {
+        let record = self.get(current)?.ok_or_else(|| layout::missing(current))?;
+        self.put(old, &[&layout::event_tag(true), &record])
+    }
 }
 
 /// The map in memory.

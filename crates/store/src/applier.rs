@@ -283,8 +283,8 @@ impl Applier {
 
     /// How far the durable copy may lag behind now.
     fn lag_max(&self) -> Duration {
-        // With more than one segment a durable commit sets free what the log takes.
-        let few = self.pending <= LAZY_ENTRIES && self.log.segments().len() <= 1;
+        // With more than one segment a durable commit sets free what the log takes, and after a compaction values.
+        let few = self.pending <= LAZY_ENTRIES && self.log.segments().len() <= 1 && !self.db.would_free();
         if few { LAZY_EVERY } else { self.durable_every }
     }
 
@@ -341,7 +341,12 @@ impl Applier {
 
     fn sweep_events(&mut self, events: usize) -> Result<(), StateError> {
         if self.sweeping {
-            self.sweeping = self.db.update(false, |state| mvcc::sweep(state, events))?;
+            let more = self.db.update(false, |state| {
+                let more = mvcc::sweep(state, events)?;
+                if more { Ok(true) } else { state.reclaim(events).map(|()| false) }
+            })?;
+            // What was swept away leaves values that nothing points to.
+            self.sweeping = more || self.db.wants_reclaim();
             self.dirty.get_or_insert_with(Instant::now);
         }
         Ok(())

@@ -9,7 +9,8 @@
 //!                            └─ returns at once
 //! ```
 //! Of two writes with a sync between them the second never reaches the disk before the first is durable, which is all that
-//! redb needs of a sync. Whoever needs to know that something *is* durable asks [`Spill::wait`] or [`Spill::is_synced`].
+//! redb needs of a sync. A sync that was asked for is one of the values first that the tree may point to (see `values`):
+//! all durable commits are of two phases, and the first sync comes before what makes one count. Whoever needs to know that something *is* durable asks [`Spill::wait`] or [`Spill::is_synced`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -23,6 +24,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use redb::StorageBackend;
 
 use crate::stats::Stats;
+use crate::values::Values;
 
 /// How often a write that waits for space tries again.
 const SPACE_RETRY: Duration = Duration::from_millis(100);
@@ -212,6 +214,24 @@ impl Spill {
         self.kept.lock().took
     }
 
+    /// Waits a while when the disk is full; whether to try again.
+    fn again(&self, error: &io::Error) -> bool {
+        let again = is_full(error) && !self.closing.load(Ordering::Acquire);
+        if again {
+            std::thread::sleep(SPACE_RETRY);
+        }
+        again
+    }
+
+    /// Removes values that left the tree, if all that was to be durable is: nothing on the disk points to them then.
+    pub(crate) fn let_go(&self, values: &Values) {
+        let leaving = {
+            let kept = self.kept.lock();
+            if kept.failed.is_some() || kept.syncs() { Vec::new() } else { values.take_leaving() }
+        };
+        values.remove(&leaving);
+    }
+
     /// Writes pieces, those that lie side by side together, and waits for space where there is none.
     fn write_all(&self, file: &dyn DiskFile, pieces: &[(u64, Bytes)]) -> io::Result<()> {
         let (mut whole, mut rest) = (Vec::new(), pieces);
@@ -224,12 +244,9 @@ impl Spill {
                 whole.extend_from_slice(piece);
                 rest = &rest[1..];
             }
-            loop {
-                match file.write_all_at(&whole, *at) {
-                    Err(error) if is_full(&error) && !self.closing.load(Ordering::Acquire) => {
-                        std::thread::sleep(SPACE_RETRY);
-                    }
-                    other => break other?,
+            while let Err(error) = file.write_all_at(&whole, *at) {
+                if !self.again(&error) {
+                    return Err(error);
                 }
             }
         }
@@ -237,11 +254,13 @@ impl Spill {
     }
 
     /// The thread: makes one epoch after the other durable, and ends.
-    fn run(&self, file: &dyn DiskFile) {
+    fn run(&self, file: &dyn DiskFile, values: &Values) {
         loop {
-            let first = self.kept.lock().epochs.front().map(|(pieces, _)| pieces.all());
-            let pieces = first.unwrap_or_default();
-            let done = self.write_all(file, &pieces).and_then(|()| file.sync_data());
+            let first =
+                self.kept.lock().epochs.front().map(|(pieces, asked)| (pieces.all(), asked.is_some()));
+            let (pieces, asked) = first.unwrap_or_default();
+            let durable = if asked { values.make_durable(|error| self.again(error)) } else { Ok(()) };
+            let done = durable.and_then(|()| self.write_all(file, &pieces)).and_then(|()| file.sync_data());
             drop(pieces);
             let mut kept = self.kept.lock();
             match done {
@@ -259,7 +278,10 @@ impl Spill {
             }
             self.look(&kept);
             self.moved.notify_all();
-            if !kept.running {
+            let running = kept.running;
+            drop(kept);
+            self.let_go(values);
+            if !running {
                 return;
             }
         }
@@ -270,11 +292,12 @@ impl Spill {
 pub(crate) struct Backend {
     file: Arc<dyn DiskFile>,
     spill: Arc<Spill>,
+    values: Arc<Values>,
 }
 
 impl Backend {
-    pub(crate) fn new(file: Arc<dyn DiskFile>, spill: Arc<Spill>) -> Self {
-        Self { file, spill }
+    pub(crate) fn new(file: Arc<dyn DiskFile>, spill: Arc<Spill>, values: Arc<Values>) -> Self {
+        Self { file, spill, values }
     }
 
     /// Keeps a write where the thread makes all of them, or behind what is kept already; false when it may be made.
@@ -309,11 +332,11 @@ impl Backend {
         if running {
             return;
         }
-        let (file, spill) = (self.file.clone(), self.spill.clone());
+        let (file, spill, values) = (self.file.clone(), self.spill.clone(), self.values.clone());
         let thread = std::thread::Builder::new().name("store-sync".to_owned());
-        if thread.spawn(move || spill.run(&*file)).is_err() {
+        if thread.spawn(move || spill.run(&*file, &values)).is_err() {
             // No thread to be had: done here, then.
-            self.spill.run(&*self.file);
+            self.spill.run(&*self.file, &self.values);
         }
     }
 
@@ -366,6 +389,7 @@ impl StorageBackend for Backend {
 
     fn sync_data(&self) -> io::Result<()> {
         if !self.spill.is_lazy() {
+            self.values.make_durable(|error| self.spill.again(error))?;
             self.settle()?;
             return self.file.sync_data();
         }
@@ -412,7 +436,7 @@ mod tests {
         let disk = SimDisk::new();
         let file = disk.open(Path::new("/state"), true).unwrap();
         let spill = Arc::new(Spill::default());
-        let backend = Arc::new(Backend::new(file.clone(), spill.clone()));
+        let backend = Arc::new(Backend::new(file.clone(), spill.clone(), no_values(&disk)));
         backend.set_len(12).unwrap();
         backend.write(0, b"aaaa").unwrap();
         disk.set_fault(SimFault::Full);
@@ -456,6 +480,10 @@ mod tests {
             assert_eq!(seen, expect);
             assert_eq!(kept.bytes, kept.at.values().map(Bytes::len).sum::<usize>());
         }
+    }
+
+    fn no_values(disk: &SimDisk) -> Arc<Values> {
+        Arc::new(Values::new(&disk.shared(), Path::new("/")))
     }
 
     fn until(holds: impl Fn() -> bool) {
@@ -504,7 +532,8 @@ mod tests {
         let (let_go, go) = std::sync::mpsc::channel();
         let spill = Arc::new(Spill::default());
         spill.make_lazy(&Arc::default());
-        let backend = Backend::new(Arc::new(Gate { file, go: Mutex::new(go) }), spill.clone());
+        let gate = Arc::new(Gate { file, go: Mutex::new(go) });
+        let backend = Backend::new(gate, spill.clone(), no_values(&disk));
         let on_disk = || disk.read(Path::new("/state")).unwrap();
         backend.set_len(8).unwrap();
         backend.write(0, b"aaaa").unwrap();

@@ -1,7 +1,10 @@
 //! The applied state in redb: mvcc's map in one table, and the applied index beside it in the same transaction.
 //!
 //! Key `0x00 "applied"` holds index 8 | term 8 | node 8, big-endian (a state of the first release has no node: 1), and
-//! `0x00 "members"` who the members are, where there are several; every other key is `mvcc::layout`'s.
+//! `0x00 "members"` who the members are, where there are several; `0x00 "segment"` what files of values there are (see
+//! `values`), which is how a state is stored and not part of it; every other key is `mvcc::layout`'s.
+
+mod transaction;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,16 +13,18 @@ use std::time::{Duration, Instant};
 
 use base::disk::{Disk, DiskFile};
 use bytes::Bytes;
-use mvcc::{Reader, State, StateError, Visit};
+use mvcc::{Reader, State as _, StateError};
 use parking_lot::{Mutex, RwLock};
 use redb::{
-    Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata as _, StorageError, Table, TableDefinition,
+    Builder, Database, Durability, ReadableDatabase, ReadableTableMetadata as _, StorageError,
+    TableDefinition, TableError,
 };
+pub(crate) use transaction::{Change, View};
 
 use crate::backend::{Backend, Spill};
 use crate::replicator::NODE;
 use crate::stats::Stats;
+use crate::values::{ROWS, Row, Values};
 use crate::{Error, LogIndex, Options};
 
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("state");
@@ -47,9 +52,9 @@ pub(crate) struct AppliedIndex {
     pub node: u64,
 }
 
-/// The database. None once closed, so that a reader that lives longer cannot reach the file.
+/// The state.
 pub(crate) struct Db {
-    database: RwLock<Option<Database>>,
+    live: RwLock<Arc<Live>>,
     file: Mutex<Opened>,
     /// Held by whoever writes, so that a write never goes to a database that is being replaced.
     writing: Mutex<()>,
@@ -58,6 +63,13 @@ pub(crate) struct Db {
     /// Bytes of the file after the last commit: what writes are measured by, without a look at the disk for each.
     bytes: AtomicU64,
     pub stats: Arc<Stats>,
+}
+
+/// The tree and the values apart from it. Views hold it, so that another one can take its place.
+struct Live {
+    /// None once closed, so that a reader that lives longer cannot reach the file.
+    database: RwLock<Option<Database>>,
+    values: Arc<Values>,
 }
 
 /// What a running member's state was opened with.
@@ -84,15 +96,18 @@ struct Opened {
 
 impl Db {
     /// Opens the state, making an empty one under another name first, so that a crash leaves none or a whole one.
-    pub(crate) fn open(disk: &dyn Disk, dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
+    pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
         let (path, fresh) = (dir.join("state.redb"), dir.join("state.redb.new"));
         if disk.exists(&fresh) {
             disk.remove_file(&fresh).map_err(Error::io(&fresh))?;
         }
         if disk.exists(&path) {
-            return Self::open_file(disk, &path, cache_bytes);
+            let db = Self::open_file(disk, &path, cache_bytes)?;
+            db.settle_values()?;
+            return Ok(db);
         }
         let db = Self::open_file(disk, &fresh, cache_bytes)?;
+        db.settle_values()?;
         // Opening the table makes it, which readers rely on.
         db.update(true, |_| Ok(())).map_err(|e| Error::corrupt(&fresh, e))?;
         disk.rename(&fresh, &path).map_err(Error::io(&path))?;
@@ -100,14 +115,21 @@ impl Db {
         Ok(db)
     }
 
-    fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, Error> {
+    fn open_file(disk: &Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Self, Error> {
         let file = disk.open(path, true).map_err(Error::io(path))?;
         let spill = Arc::new(Spill::default());
-        let backend = Backend::new(file.clone(), spill.clone());
+        let values = Arc::new(Values::new(disk, path.parent().unwrap_or(path)));
+        let backend = Backend::new(file.clone(), spill.clone(), values.clone());
         let opened = Builder::new().set_cache_size(cache_bytes).create_with_backend(backend);
         let database = opened.map_err(|e| Error::corrupt(path, e))?;
+        let rows = rows(&database).map_err(|e| Error::corrupt(path, e))?;
+        if let Err(error) = values.load(&rows) {
+            // Nothing of what cannot be opened is removed.
+            values.keep(true);
+            return Err(error);
+        }
         Ok(Self {
-            database: RwLock::new(Some(database)),
+            live: RwLock::new(Arc::new(Live { database: RwLock::new(Some(database)), values })),
             file: Mutex::new(Opened { spill, file }),
             writing: Mutex::default(),
             stats: Arc::default(),
@@ -115,6 +137,17 @@ impl Db {
             used: Mutex::default(),
             bytes: AtomicU64::new(0),
         })
+    }
+
+    /// The files of values are this state's and nobody else's: what it does not know is a leftover.
+    fn settle_values(&self) -> Result<(), Error> {
+        let values = self.values();
+        values.keep(true);
+        values.clean()
+    }
+
+    pub(crate) fn values(&self) -> Arc<Values> {
+        self.live.read().values.clone()
     }
 
     /// Tells a running member's state what it was opened with; once.
@@ -163,10 +196,14 @@ impl Db {
 
     /// A consistent view; ShuttingDown once closed.
     pub(crate) fn view(&self) -> Result<View, store_api::Error> {
-        let database = self.database.read();
-        let database = database.as_ref().ok_or(store_api::Error::ShuttingDown)?;
-        let transaction = database.begin_read().map_err(io)?;
-        Ok(View { table: transaction.open_table(TABLE).map_err(io)? })
+        let live = self.live.read().clone();
+        let (transaction, segments) = {
+            let database = live.database.read();
+            let database = database.as_ref().ok_or(store_api::Error::ShuttingDown)?;
+            live.values.with(|| database.begin_read())
+        };
+        let table = transaction.map_err(io)?.open_table(TABLE).map_err(io)?;
+        Ok(View { table, segments, _live: live })
     }
 
     /// Runs `change` in a transaction and commits it; a durable commit makes all earlier ones durable too.
@@ -176,32 +213,60 @@ impl Db {
         change: impl FnOnce(&mut Change<'_>) -> Result<R, StateError>,
     ) -> Result<R, StateError> {
         let _writing = self.writing.lock();
-        let database = self.database.read();
-        let database = database.as_ref().ok_or_else(|| StateError::Io("closed".to_owned()))?;
-        let mut transaction = database.begin_write().map_err(io)?;
-        let durability = if durable { Durability::Immediate } else { Durability::None };
-        transaction.set_durability(durability).map_err(io)?;
-        // The allocator's state is saved with a durable commit, so that a start after a crash does not walk the tree.
-        transaction.set_quick_repair(durable);
-        let result = {
-            let table = transaction.open_table(TABLE).map_err(io)?;
-            change(&mut Change { table })?
-        };
-        let began = Instant::now();
-        transaction.commit().map_err(io)?;
-        if durable && !self.file.lock().spill.is_lazy() {
-            self.stats.commits.observe(began.elapsed());
-        }
+        let result = self.transact(durable, change)?;
         self.bytes.store(self.file_bytes(), Ordering::Relaxed);
         Ok(result)
     }
 
-    /// Bytes the file takes on the disk (redb makes it longer than that, with holes); 0 when the disk does not say.
+    fn transact<R>(
+        &self,
+        durable: bool,
+        change: impl FnOnce(&mut Change<'_>) -> Result<R, StateError>,
+    ) -> Result<R, StateError> {
+        let live = self.live.read().clone();
+        let (database, values) = (live.database.read(), &live.values);
+        let database = database.as_ref().ok_or_else(|| StateError::Io("closed".to_owned()))?;
+        let mut transaction = database.begin_write().map_err(io)?;
+        let durability = if durable { Durability::Immediate } else { Durability::None };
+        transaction.set_durability(durability).map_err(io)?;
+        // The allocator's state is saved with a durable commit, so that a start after a crash does not walk the tree. Such a
+        // commit has two phases, which the values rely on.
+        transaction.set_quick_repair(durable);
+        let (result, ledger) = {
+            let mut state = Change::new(transaction.open_table(TABLE).map_err(io)?, values);
+            let result = change(&mut state)?;
+            (result, state.finish()?)
+        };
+        let began = Instant::now();
+        transaction.commit().map_err(io)?;
+        values.committed(ledger, durable);
+        if durable {
+            let spill = self.file.lock().spill.clone();
+            if !spill.is_lazy() {
+                self.stats.commits.observe(began.elapsed());
+            }
+            spill.let_go(values);
+        }
+        Ok(result)
+    }
+
+    /// Whether something can be done for space in the values; see [`Change::reclaim`].
+    pub(crate) fn wants_reclaim(&self) -> bool {
+        self.values().wants_reclaim()
+    }
+
+    /// Whether a durable commit would set space free.
+    pub(crate) fn would_free(&self) -> bool {
+        self.values().has_dropped()
+    }
+
+    /// Bytes the files take on the disk (redb makes its longer than that, with holes); 0 when the disk does not say.
     pub(crate) fn file_bytes(&self) -> u64 {
         let file = self.file.lock().file.clone();
         let len = file.len().unwrap_or(0);
         let stat = file.fd().and_then(|fd| nix::sys::stat::fstat(fd).ok());
-        stat.map_or(len, |stat| len.min(stat.st_blocks.unsigned_abs() * STAT_BLOCK_BYTES))
+        let tree = stat.map_or(len, |stat| len.min(stat.st_blocks.unsigned_abs() * STAT_BLOCK_BYTES));
+        tree + self.values().bytes()
     }
 
     /// [`Db::file_bytes`] after the last commit.
@@ -209,7 +274,7 @@ impl Db {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the file that hold something; counted anew when the last count is old. Reads all pages then.
+    /// Bytes of the files that hold something; counted anew when the last count is old. Reads all pages then.
     pub(crate) fn used_bytes(&self) -> Result<u64, store_api::Error> {
         let mut used = self.used.lock();
         let fresh = |used: &Used| used.at.elapsed() < USED_EVERY.max(used.took * USED_SHARE);
@@ -218,7 +283,8 @@ impl Db {
         }
         let began = Instant::now();
         let stats = self.view()?.table.stats().map_err(storage)?;
-        let bytes = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
+        let tree = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
+        let bytes = tree + self.values().live_bytes();
         *used = Some(Used { bytes, at: Instant::now(), took: began.elapsed() });
         Ok(bytes)
     }
@@ -229,7 +295,7 @@ impl Db {
         let Some(home) = self.home.get() else { return Ok(()) };
         let path = home.dir.join("state.redb.new");
         let _writing = self.writing.lock();
-        let fresh = Self::receive(&*home.disk, &path, home.cache_bytes)?;
+        let fresh = Self::receive(&home.disk, &path, home.cache_bytes)?;
         let copied = self.view().map_err(|e| e.to_string()).and_then(|view| copy(&view, &fresh));
         let compacted = copied.and_then(|()| fresh.squeeze());
         if let Err(error) = compacted {
@@ -245,7 +311,8 @@ impl Db {
 
     /// Moves what is at the file's end into the holes before it.
     fn squeeze(&self) -> Result<(), String> {
-        let mut database = self.database.write();
+        let live = self.live.read().clone();
+        let mut database = live.database.write();
         let Some(database) = database.as_mut() else { return Ok(()) };
         database.compact().map(drop).map_err(|error| error.to_string())
     }
@@ -256,7 +323,8 @@ impl Db {
     }
 
     /// An empty state under a name of its own, for a snapshot to be received into.
-    pub(crate) fn receive(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, Error> {
+    /// Its values are removed when it is dropped before it [replaces](Db::replace) another.
+    pub(crate) fn receive(disk: &Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Self, Error> {
         if disk.exists(path) {
             disk.remove_file(path).map_err(Error::io(path))?;
         }
@@ -271,22 +339,49 @@ impl Db {
 
     fn swap(&self, disk: &dyn Disk, dir: &Path, from: &Path, with: Self) -> Result<(), Error> {
         let path = dir.join("state.redb");
-        disk.rename(from, &path).map_err(Error::io(&path))?;
+        let values = with.values();
+        // Its files are named from the moment the tree has the name.
+        values.keep(true);
+        if let Err(error) = disk.rename(from, &path) {
+            values.keep(false);
+            return Err(Error::io(&path)(error));
+        }
         disk.sync_dir(dir).map_err(Error::io(dir))?;
-        let mut database = self.database.write();
-        *database = with.database.into_inner();
+        let before = std::mem::replace(&mut *self.live.write(), with.live.into_inner());
         *self.file.lock() = with.file.into_inner();
-        drop(database);
+        // Who reads it goes on.
+        before.values.abandon();
+        drop(before);
         if self.home.get().is_some() {
             self.run();
         }
         Ok(())
     }
 
-    /// Closes the file, also when handles on this remain.
+    /// Closes the files, also when handles on this remain.
     pub(crate) fn close(&self) {
-        drop(self.database.write().take());
+        drop(self.live.read().database.write().take());
     }
+}
+
+/// What the tree says of the files of values.
+fn rows(database: &Database) -> Result<Vec<(u32, Row)>, StateError> {
+    let transaction = database.begin_read().map_err(io)?;
+    let table = match transaction.open_table(TABLE) {
+        // A state that is just being made.
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        other => other.map_err(io)?,
+    };
+    let mut rows = Vec::new();
+    for entry in table.range::<&[u8]>(ROWS..).map_err(storage)? {
+        let (key, row) = entry.map_err(storage)?;
+        if !key.value().starts_with(ROWS) {
+            break;
+        }
+        let wrong = || StateError::Corrupt("what segments of values there are cannot be read".to_owned());
+        rows.push(Row::parse(key.value(), row.value()).ok_or_else(wrong)?);
+    }
+    Ok(rows)
 }
 
 /// Copies all records, in order.
@@ -331,29 +426,6 @@ fn storage(error: StorageError) -> StateError {
     io(error)
 }
 
-/// A read transaction.
-pub(crate) struct View {
-    table: ReadOnlyTable<Raw, Raw>,
-}
-
-/// A write transaction.
-pub(crate) struct Change<'t> {
-    table: Table<'t, Raw, Raw>,
-}
-
-impl Change<'_> {
-    /// Notes the last entry applied.
-    pub(crate) fn set_applied(&mut self, applied: AppliedIndex) -> Result<(), StateError> {
-        let index = applied.index.get().to_be_bytes();
-        self.put(APPLIED, &[&index, &applied.term.to_be_bytes(), &applied.node.to_be_bytes()])
-    }
-
-    /// Notes who the members are.
-    pub(crate) fn set_members(&mut self, members: &[u8]) -> Result<(), StateError> {
-        self.put(MEMBERS, &[members])
-    }
-}
-
 /// The last entry applied; zeros in an empty state.
 pub(crate) fn applied(state: &impl Reader) -> Result<AppliedIndex, StateError> {
     let Some(record) = state.get(APPLIED)? else { return Ok(AppliedIndex::default()) };
@@ -370,66 +442,4 @@ pub(crate) fn members(state: &impl Reader) -> Result<Option<Bytes>, StateError> 
 
 fn not_applied(record: &[u8]) -> StateError {
     StateError::Corrupt(format!("not an applied index: {}", record.escape_ascii()))
-}
-
-fn get(table: &impl ReadableTable<Raw, Raw>, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-    let found = table.get(key).map_err(storage)?;
-    Ok(found.map(|guard| Bytes::copy_from_slice(guard.value())))
-}
-
-fn scan(
-    table: &impl ReadableTable<Raw, Raw>,
-    from: &[u8],
-    to: &[u8],
-    reverse: bool,
-    visit: Visit<'_>,
-) -> Result<(), StateError> {
-    if from >= to {
-        return Ok(());
-    }
-    let mut range = table.range::<&[u8]>(from..to).map_err(storage)?;
-    while let Some(entry) = if reverse { range.next_back() } else { range.next() } {
-        let (key, value) = entry.map_err(storage)?;
-        if visit(key.value(), value.value()).is_break() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-impl Reader for View {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        get(&self.table, key)
-    }
-    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError> {
-        scan(&self.table, from, to, reverse, visit)
-    }
-}
-
-impl Reader for Change<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        get(&self.table, key)
-    }
-    fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError> {
-        scan(&self.table, from, to, reverse, visit)
-    }
-}
-
-impl State for Change<'_> {
-    fn put(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<(), StateError> {
-        let len = parts.iter().map(|part| part.len()).sum();
-        let mut place = self.table.insert_reserve(key, len).map_err(storage)?;
-        let mut rest = place.as_mut();
-        for part in parts {
-            let (head, tail) = rest.split_at_mut(part.len());
-            head.copy_from_slice(part);
-            rest = tail;
-        }
-        Ok(())
-    }
-
-    fn delete(&mut self, key: &[u8]) -> Result<(), StateError> {
-        self.table.remove(key).map_err(storage)?;
-        Ok(())
-    }
 }

@@ -6,36 +6,33 @@ use base::disk::Disk;
 
 use crate::Error;
 
-/// The layout of a member that runs alone.
-const FORMAT: u32 = 1;
-/// The layout of a member of a cluster: kinds of entries and a directory `raft` that format 1 does not know.
-const FORMAT_MEMBER: u32 = 2;
+/// The newest layout. 1 was that of a member that runs alone, 2 that of a member of a cluster; 3 is both, with large values
+/// apart from the tree. What 1 and 2 wrote is read as it is, and only what is written from now on is of 3.
+const FORMAT: u32 = 3;
 const NAME: &str = "ketch-store";
 
-/// Checks the directory's version, and writes ours into a directory that has none.
+/// Checks the directory's version, and makes it ours: programs that know only earlier ones refuse it from then on.
 pub(crate) fn check(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
     let path = dir.join("FORMAT");
-    if !disk.exists(&path) {
-        return disk
-            .write_atomically(&path, format!("{NAME} {FORMAT}\n").as_bytes())
-            .map_err(Error::io(&path));
-    }
-    let content = disk.read(&path).map_err(Error::io(&path))?;
-    let found = std::str::from_utf8(&content)
-        .ok()
-        .and_then(|text| text.trim_end().strip_prefix(NAME)?.trim().parse().ok());
+    let found = if disk.exists(&path) { Some(found(disk, &path)?) } else { None };
     match found {
-        Some(found) if found > FORMAT_MEMBER => {
-            Err(Error::NewerFormat { dir: dir.to_path_buf(), found, known: FORMAT_MEMBER })
+        Some(FORMAT) => Ok(()),
+        Some(found) if found > FORMAT => {
+            Err(Error::NewerFormat { dir: dir.to_path_buf(), found, known: FORMAT })
         }
-        Some(FORMAT | FORMAT_MEMBER) => Ok(()),
-        _ => Err(Error::corrupt(&path, format!("not a format: {:?}", content.escape_ascii().to_string()))),
+        Some(_) | None => {
+            disk.write_atomically(&path, format!("{NAME} {FORMAT}\n").as_bytes()).map_err(Error::io(&path))
+        }
     }
 }
 
-/// Checks the directory's version, and makes it a cluster member's: programs that know only format 1 refuse it then.
-pub(crate) fn check_member(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
-    check(disk, dir)?;
-    let path = dir.join("FORMAT");
-    disk.write_atomically(&path, format!("{NAME} {FORMAT_MEMBER}\n").as_bytes()).map_err(Error::io(&path))
+fn found(disk: &dyn Disk, path: &Path) -> Result<u32, Error> {
+    let content = disk.read(path).map_err(Error::io(path))?;
+    let found = std::str::from_utf8(&content)
+        .ok()
+        .and_then(|text| text.trim_end().strip_prefix(NAME)?.trim().parse().ok())
+        .filter(|found| *found > 0);
+    found.ok_or_else(|| {
+        Error::corrupt(path, format!("not a format: {:?}", content.escape_ascii().to_string()))
+    })
 }

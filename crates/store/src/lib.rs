@@ -16,6 +16,7 @@
 //! runs and nothing is written while nobody writes.
 //!
 //! On disk, under `Options::dir`: `FORMAT` (version, refused when newer), `MEMBER` (cluster and member id), `state.redb`,
+//! `values/<8 hex digits>` (values apart from the tree, see `values`),
 //! `wal/<20 digits>.wal`, `wal/DURABLE` (how far the log was durable: damage below is told, not cut as a torn end).
 //!
 //! The [`Replicator`] is where consensus will stand; the one here is for a single member.
@@ -42,6 +43,7 @@ mod service;
 pub mod snapshot;
 mod stats;
 mod status;
+mod values;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -49,7 +49,7 @@ impl Service {
         if raft::start::is_member(disk, &options.dir) {
             return Err(Error::Member { dir: options.dir });
         }
-        let db = Arc::new(Db::open(disk, &options.dir, options.cache_bytes)?);
+        let db = Arc::new(Db::open(&options.disk, &options.dir, options.cache_bytes)?);
         db.settle(&options);
         let identity = Identity::read_or_make(disk, &options.dir, &mut options.random.clone())?;
         let (applier, tail) = open_log(&options, db)?;

@@ -89,7 +89,7 @@ async fn a_newer_format_is_refused_by_name() {
     std::fs::write(dir.path().join("FORMAT"), "ketch-store 9\n").unwrap();
     let error = Service::start(Options::new(dir.path()), &Tasks::new()).unwrap_err().to_string();
     assert!(error.ends_with(
-        "store format 9 is newer than format 2, the newest this program knows; use a newer ketch"
+        "store format 9 is newer than format 3, the newest this program knows; use a newer ketch"
     ));
     std::fs::write(dir.path().join("FORMAT"), "something else").unwrap();
     assert!(Service::start(Options::new(dir.path()), &Tasks::new()).is_err());

@@ -180,7 +180,7 @@ async fn format_2_opens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_format_is_refused_by_name() {
-    let disk = disk_of(&Files::from([(PathBuf::from("/data/FORMAT"), b"ketch-store 3\n".to_vec())]));
+    let disk = disk_of(&Files::from([(PathBuf::from("/data/FORMAT"), b"ketch-store 4\n".to_vec())]));
     let refused = Service::start(options(&disk), &Tasks::new()).unwrap_err();
-    assert!(matches!(refused, store::Error::NewerFormat { found: 3, known: 2, .. }), "{refused}");
+    assert!(matches!(refused, store::Error::NewerFormat { found: 4, known: 3, .. }), "{refused}");
 }

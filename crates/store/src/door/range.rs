@@ -169,7 +169,7 @@ pub(super) fn write_framed(door: &Door, view: &View, request: &RangeRequest) -> 
         }
         range => {
             let mut written = 0;
-            let count = read::records(view, range, request.limit, &mut |key, record| {
+            let count = read::records(view, range, request.limit, !request.keys_only, &mut |key, record| {
                 out.record(key, record, request.keys_only);
                 written += 1;
                 Ok(())
@@ -227,7 +227,7 @@ fn write_part(
     out: &mut Pieces,
 ) -> Result<(usize, Option<Bytes>), StateError> {
     let mut count = 0;
-    let next = read::first_records(view, range, max, &mut |key, record| {
+    let next = read::first_records(view, range, max, !keys_only, &mut |key, record| {
         out.record(key, record, keys_only);
         count += 1;
         Ok(())

@@ -448,7 +448,7 @@ impl Member {
         }
         let (disk, path) = (self.shared.disk.clone(), receiving(&self.shared.dir));
         let patient = self.shared.hands.are_threads();
-        let begun = self.shared.hands.run(move || Incoming::begin(&*disk, &path, patient)).await;
+        let begun = self.shared.hands.run(move || Incoming::begin(&disk, &path, patient)).await;
         let begun = begun.map_err(|error| PeerError::Busy(error.to_string()))?;
         self.incoming.lock().insert((from, id), begun);
         Ok(())

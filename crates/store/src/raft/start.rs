@@ -157,8 +157,8 @@ fn open(options: &Options, cluster: &ClusterOptions, tasks: &Tasks) -> Result<Op
     let raft_dir = dir.join("raft");
     disk.create_dir_all(&dir).map_err(Error::io(&dir))?;
     disk.create_dir_all(&raft_dir).map_err(Error::io(&raft_dir))?;
-    format::check_member(disk, &dir)?;
-    let db = Arc::new(Db::open(disk, &dir, options.cache_bytes)?);
+    format::check(disk, &dir)?;
+    let db = Arc::new(Db::open(&options.disk, &dir, options.cache_bytes)?);
     db.settle(options);
     let mut kept = Kept::read(disk, &raft_dir).map_err(Error::io(&raft_dir))?;
     let identity = match (&kept.purged, &cluster.begin) {

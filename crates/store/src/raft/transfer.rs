@@ -9,6 +9,7 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base::checksum::crc32c;
 use base::disk::Disk;
@@ -74,7 +75,7 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     /// With `patient` false a full disk is not waited for.
-    pub(crate) fn begin(disk: &dyn Disk, path: &Path, patient: bool) -> io::Result<Self> {
+    pub(crate) fn begin(disk: &Arc<dyn Disk>, path: &Path, patient: bool) -> io::Result<Self> {
         let db = Db::receive(disk, path, RECEIVE_CACHE_BYTES).map_err(io::Error::other)?;
         if !patient {
             db.give_up();
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_state_arrives_as_it_was() {
-        let disk = SimDisk::new();
+        let disk = SimDisk::new().shared();
         let from = Db::receive(&disk, Path::new("/from"), 1 << 20).unwrap();
         from.update(true, |state| {
             for n in 0..3000_u32 {

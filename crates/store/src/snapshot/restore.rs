@@ -60,7 +60,7 @@ pub fn restore(file: &Path, dir: &Path, options: RestoreOptions) -> Result<Resto
     }
     let reader = open(file, options.skip_hash_check)?;
     into_new_dir(dir, |beside| {
-        let db = Db::open(&RealDisk, beside, CACHE_BYTES)?;
+        let db = Db::open(&RealDisk::shared(), beside, CACHE_BYTES)?;
         let loaded = load_file(&db, &reader, options);
         db.close();
         loaded

@@ -3,7 +3,7 @@
 //! `--force-new-cluster`).
 //!
 //! ```text
-//! old/state.redb, old/wal ─copied─▶ state, log ─▶ entries behind the applied one are applied ─▶ members forgotten
+//! old/state.redb, old/values, old/wal ─copied─▶ state, log ─▶ entries behind the applied one are applied ─▶ members forgotten
 //! ```
 //! The old directory is only read.
 
@@ -38,12 +38,15 @@ pub fn revive(old: &Path, dir: &Path) -> Result<Restored, SnapshotError> {
     }
     into_new_dir(dir, |beside| {
         std::fs::copy(old.join("state.redb"), beside.join("state.redb"))?;
-        let wal = beside.join("wal");
-        disk.create_dir_all(&wal)?;
-        for name in disk.list(&old.join("wal"))? {
-            std::fs::copy(old.join("wal").join(&name), wal.join(&name))?;
+        for part in ["values", "wal"] {
+            let (from, to) = (old.join(part), beside.join(part));
+            disk.create_dir_all(&to)?;
+            for name in if disk.exists(&from) { disk.list(&from)? } else { Vec::new() } {
+                std::fs::copy(from.join(&name), to.join(&name))?;
+            }
         }
-        let db = Db::open(&disk, beside, CACHE_BYTES)?;
+        let wal = beside.join("wal");
+        let db = Db::open(&RealDisk::shared(), beside, CACHE_BYTES)?;
         let revived = catch_up(&db, &wal);
         db.close();
         disk.remove_dir_all(&wal)?;

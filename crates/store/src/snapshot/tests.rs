@@ -16,7 +16,7 @@ use crate::db::Db;
 
 /// A store's state with history, deletes, leases and a compaction in it.
 fn some_state(dir: &Path, seed: u64, changes: usize) -> Db {
-    let db = Db::open(&RealDisk, dir, 1 << 20).unwrap();
+    let db = Db::open(&RealDisk::shared(), dir, 1 << 20).unwrap();
     let mut random = Random::from_seed(seed);
     let mut entries = vec![Entry::LeaseGrant { id: LeaseId(7), ttl_s: 300 }];
     for _ in 0..changes {
@@ -84,7 +84,7 @@ fn content(db: &Db) -> BTreeMap<Vec<u8>, Vec<u8>> {
 }
 
 fn opened(dir: &Path) -> Db {
-    Db::open(&RealDisk, dir, 1 << 20).unwrap()
+    Db::open(&RealDisk::shared(), dir, 1 << 20).unwrap()
 }
 
 #[test]
