@@ -78,6 +78,7 @@ struct Home {
     dir: PathBuf,
     cache_bytes: usize,
     quota_bytes: Option<u64>,
+    value_segment_bytes: u64,
 }
 
 /// How much of the file was in use when it was last counted.
@@ -157,6 +158,7 @@ impl Db {
             dir: options.dir.clone(),
             cache_bytes: options.cache_bytes,
             quota_bytes: options.quota_bytes,
+            value_segment_bytes: options.value_segment_bytes,
         });
         self.run();
     }
@@ -169,6 +171,9 @@ impl Db {
             opened.spill.make_lazy(&self.stats);
         }
         drop(opened);
+        if let Some(home) = self.home.get() {
+            self.values().set_segment_bytes(home.value_segment_bytes);
+        }
         self.bytes.store(self.file_bytes(), Ordering::Relaxed);
     }
 

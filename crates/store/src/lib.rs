@@ -73,6 +73,8 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Bytes of the state at which additions are refused until somebody ends the alarm; None without a bound.
     pub quota_bytes: Option<u64>,
+    /// Bytes of a file of values from which on the next one is begun (see `values`).
+    pub value_segment_bytes: u64,
     /// What leases run on.
     pub clock: SharedClock,
     /// What the files are on.
@@ -91,6 +93,7 @@ impl Options {
             dir: dir.into(),
             cache_bytes: DEFAULT_CACHE_BYTES,
             quota_bytes: Some(DEFAULT_QUOTA_BYTES),
+            value_segment_bytes: values::SEGMENT_BYTES,
             clock: SystemClock::shared(),
             disk: RealDisk::shared(),
             random: Random::from_entropy(),

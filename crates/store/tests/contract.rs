@@ -101,6 +101,7 @@ fn simulated(disk: &SimDisk, clock: SharedClock) -> Options {
         dir: "/data".into(),
         cache_bytes: 1 << 20,
         quota_bytes: None,
+        value_segment_bytes: 20_000,
         clock,
         disk: disk.shared(),
         random,

@@ -26,6 +26,7 @@ fn options(disk: &SimDisk) -> Options {
         dir: "/data".into(),
         cache_bytes: 1 << 20,
         quota_bytes: None,
+        value_segment_bytes: 20_000,
         clock: Arc::new(SimClock::new()),
         disk: disk.shared(),
         random: Random::from_seed(1),

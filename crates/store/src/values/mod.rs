@@ -50,7 +50,7 @@ use crate::backend::is_full;
 
 /// A segment gets no more entries from this length on. Reclaiming one takes as long as reading so much; a state of 2 GiB,
 /// the default quota, has some 60 open.
-const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
+pub(crate) const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Keys of the tree that say what segments there are; the number follows.
 pub(crate) const ROWS: &[u8] = b"\0segment";
@@ -437,8 +437,7 @@ impl Values {
         Ok(())
     }
 
-    /// For tests: how long segments get.
-    #[cfg(test)]
+    /// How long segments get.
     pub(crate) fn set_segment_bytes(&self, bytes: u64) {
         self.segment_bytes.store(bytes, Ordering::Relaxed);
     }

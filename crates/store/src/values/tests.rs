@@ -477,13 +477,13 @@ fn a_state_takes_another_ones_place_with_its_values() {
         clock: std::sync::Arc::new(SimClock::new()),
         random: Random::from_seed(3),
         cache_bytes: CACHE_BYTES,
+        value_segment_bytes: 9_000,
         ..Options::new(DIR)
     });
     for _ in 0..4 {
         (0..40).for_each(|_| world.step(&mut random).unwrap());
         let (view, before) = (world.db.view().unwrap(), content(&world.mem));
         world.db.rewrite().unwrap();
-        world.db.values().set_segment_bytes(9_000);
         world.check();
         assert!(content(&view) == before);
         let values = world.db.values();

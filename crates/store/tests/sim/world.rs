@@ -275,6 +275,7 @@ impl World {
             disk: member.disk.shared(),
             random,
             cache_bytes: 1 << 20,
+            value_segment_bytes: 4096,
             ..Options::new("/data")
         };
         Some((options, cluster))
