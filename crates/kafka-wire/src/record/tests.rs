@@ -197,3 +197,29 @@ fn many_batches_are_walked_until_the_end_or_the_tear() {
     let last = batches(&bytes).last().expect("two");
     assert_eq!(last, Err(RecordError::Truncated));
 }
+
+/// Every level gives a frame that the decoder and, by its header, the Java client read; a higher one is no larger.
+#[test]
+fn levels_of_lz4() {
+    // Words that come again, some noise, and more than two blocks.
+    let mut random = base::random::Random::from_seed(5);
+    let words: Vec<String> = (0..300).map(|_| format!("{:x} ", random.below(1 << 40))).collect();
+    let text: String = (0..20_000).map(|_| &*words[random.below(300) as usize]).collect();
+    let noise: Vec<u8> = (0..100_000).map(|_| random.below(256) as u8).collect();
+    let body = [text.as_bytes(), &noise].concat();
+    let fast = Compression::Lz4.compress(&body).unwrap();
+    assert_eq!(Compression::Lz4.compress_at(&body, Some(9)).unwrap(), fast);
+    let mut sizes = Vec::new();
+    for level in (1..=17).filter(|level| *level != 9) {
+        let frame = Compression::Lz4.compress_at(&body, Some(level)).unwrap();
+        assert_eq!(frame[..7], fast[..7], "the header of level {level}");
+        assert_eq!(Compression::Lz4.decompress(&frame, body.len()).unwrap(), body, "level {level}");
+        sizes.push(frame.len());
+    }
+    assert!(sizes.iter().all(|size| *size < fast.len()), "{sizes:?}, fast {}", fast.len());
+    let (low, high) = (sizes.first().unwrap(), sizes.last().unwrap());
+    assert!(low > high, "{sizes:?}");
+    // And nothing at all is a frame, too.
+    let empty = Compression::Lz4.compress_at(&[], Some(1)).unwrap();
+    assert_eq!(Compression::Lz4.decompress(&empty, 10).unwrap(), []);
+}
