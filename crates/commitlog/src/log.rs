@@ -239,12 +239,14 @@ impl<F: Framing> Log<F> {
         start: Offset,
         visit: &mut dyn FnMut(&Frame, &[u8]),
     ) -> Result<(Self, Recovery, Vec<String>)> {
-        if !disk.exists(dir) {
+        let fresh = !disk.exists(dir);
+        if fresh {
             disk.create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         }
         let mark = F::MARKED.then(|| Mark::open(&*disk, dir)).transpose()?;
         let mut opening = Opening::<F>::new(&*disk, dir);
         opening.index_interval_bytes = options.index_interval_bytes;
+        opening.fresh = fresh;
         // What lies below the start is not needed, and may never have been here.
         opening.durable = mark.as_ref().map(Mark::get).filter(|durable| *durable > start);
         let (active, end, created) = opening.run(from, start, &mut |frame, _, bytes| visit(frame, bytes))?;

@@ -119,6 +119,17 @@ impl Shard {
         self.desk.take()
     }
 
+    /// A topic is no more: what any group committed for it goes, members or not (`OffsetMetadataManager.onPartitionsDeleted`).
+    /// The answer says only that it is done.
+    pub fn forget_topic(&mut self, now_ms: i64, token: Token, topic: &str) -> Effects {
+        self.desk.now_ms = now_ms;
+        let kept = self.offsets.iter().filter_map(|(group, topics)| Some((group, topics.get(topic)?)));
+        let gone = kept.flat_map(|(group, partitions)| partitions.keys().map(move |p| (group, *p)));
+        let records = gone.map(|(group, p)| offset_record(group, topic, p, None)).collect();
+        self.write_or_reply(records, token, Response::OffsetDelete(OffsetDeleteResponse::default()));
+        self.desk.take()
+    }
+
     fn write_or_reply(&mut self, records: Vec<LogRecord>, token: Token, response: Response) {
         match records.is_empty() {
             true => self.desk.reply(token, response),
@@ -128,8 +139,8 @@ impl Shard {
 
     fn check_commit(&mut self, version: i16, request: &OffsetCommitRequest) -> Result<(), ErrorCode> {
         let generation = request.generation_id_or_member_epoch;
-        // Kafka lets consumers without membership use the empty group.
-        if request.group_id.is_empty() && generation >= 0 || request.group_id.len() > NAME_BYTES_MAX {
+        // As in Kafka, whose older clients committed so, the empty group is one like any other here.
+        if request.group_id.len() > NAME_BYTES_MAX {
             return Err(ErrorCode::InvalidGroupId);
         }
         let Some(group) = self.groups.get(&request.group_id) else {

@@ -205,6 +205,12 @@ impl Shard {
         }
     }
 
+    /// The clock of `now_ms` was set, by so much: what is waited for is as far away as it was. Times in records are left
+    /// alone, and with them when offsets expire.
+    pub fn clock_set(&mut self, by_ms: i64) {
+        self.desk.timers.shift(by_ms);
+    }
+
     /// When to call [`Shard::poll`], milliseconds on the clock of `now_ms`; None while nothing can become due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<i64> {

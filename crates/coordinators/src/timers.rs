@@ -47,6 +47,13 @@ impl Timers {
         self.by_time.first().map(|(at_ms, _)| *at_ms)
     }
 
+    /// Moves all deadlines: the clock they are told in was set.
+    pub fn shift(&mut self, by_ms: i64) {
+        let moved = std::mem::take(&mut self.by_key).into_iter();
+        self.by_key = moved.map(|(timer, at_ms)| (timer, at_ms.saturating_add(by_ms))).collect();
+        self.by_time = self.by_key.iter().map(|(timer, at_ms)| (*at_ms, timer.clone())).collect();
+    }
+
     /// Takes the first deadline that has passed.
     pub fn take_due(&mut self, now_ms: i64) -> Option<Timer> {
         let (_, timer) = self.by_time.first().filter(|(at_ms, _)| *at_ms <= now_ms)?.clone();

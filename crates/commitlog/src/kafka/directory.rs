@@ -162,7 +162,9 @@ pub fn topic_id(disk: &dyn Disk, partition_dir: &Path) -> Option<String> {
 /// The disk's.
 pub fn write_topic_id(disk: &dyn Disk, partition_dir: &Path, topic_id: &str) -> io::Result<()> {
     let file = disk.open(&partition_dir.join(PARTITION_METADATA), true)?;
-    file.set_len(0)?;
+    if !file.is_empty()? {
+        file.set_len(0)?;
+    }
     file.write_all_at(format!("version: 0\ntopic_id: {topic_id}").as_bytes(), 0)
 }
 

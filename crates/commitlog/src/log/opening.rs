@@ -27,6 +27,8 @@ pub(super) struct Opening<'a, F> {
     pub durable: Option<Offset>,
     /// As in the log's options, for indexes that are made anew.
     pub index_interval_bytes: u64,
+    /// The directory was made just now: there is nothing in it to look for.
+    pub fresh: bool,
     framing: PhantomData<F>,
 }
 
@@ -40,6 +42,7 @@ impl<'a, F: Framing> Opening<'a, F> {
             names: Vec::new(),
             durable: None,
             index_interval_bytes: crate::index::INDEX_INTERVAL_BYTES,
+            fresh: false,
             framing: PhantomData,
         }
     }
@@ -85,6 +88,9 @@ impl<'a, F: Framing> Opening<'a, F> {
 
     /// Base offsets of the segments, ascending.
     fn bases(&mut self) -> Result<Vec<Offset>> {
+        if self.fresh {
+            return Ok(Vec::new());
+        }
         self.names = self.disk.list(self.dir).map_err(|e| Error::io(self.dir, e))?;
         self.tidy()?;
         let stems = self.names.iter().filter_map(|name| name.strip_suffix(F::EXTENSION)?.strip_suffix('.'));

@@ -22,7 +22,7 @@ struct Place {
     next_base: Option<Offset>,
 }
 
-/// Whole frames where they lie in a segment's file. Holds the file open, whatever becomes of its name.
+/// Frames where they lie in a segment's file, the last of them maybe cut. Holds the file open, whatever becomes of its name.
 #[derive(Debug, Clone)]
 pub struct Slice {
     file: Arc<dyn DiskFile>,
@@ -32,7 +32,7 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// Bytes of all frames.
+    /// Bytes of all frames, and of what there is of one that is cut.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -44,7 +44,7 @@ impl Slice {
         self.len == 0
     }
 
-    /// The offset after the last frame, or that of the frame that follows.
+    /// The offset after the last whole frame, or that of the frame that follows.
     #[must_use]
     pub fn next(&self) -> Offset {
         self.next
@@ -99,6 +99,8 @@ struct Wanted {
     upto: Offset,
     max_bytes: usize,
     at_least_one: bool,
+    /// Where a frame does not fit any more, its head fills the rest.
+    cut: bool,
 }
 
 impl<F: Framing> Log<F> {
@@ -108,13 +110,14 @@ impl<F: Framing> Log<F> {
     /// # Errors
     /// `OutOfRange` below the start or above the end.
     pub fn read(&self, from: Offset, upto: Offset, max_bytes: usize, at_least_one: bool) -> Result<Chunk> {
-        match self.look(Wanted { from, upto, max_bytes, at_least_one }, usize::MAX)? {
+        match self.look(Wanted { from, upto, max_bytes, at_least_one, cut: false }, usize::MAX)? {
             Found::Frames(chunk) => Ok(chunk),
             Found::Slice(_) => unreachable!("everything is to be read"),
         }
     }
 
-    /// The same frames; where they may be more than `in_memory_max` bytes, only where they lie.
+    /// The same frames and, where the next one does not fit any more, as much of it as does (so Kafka answers a fetch, to
+    /// the byte); where they may be more than `in_memory_max` bytes, only where they lie.
     ///
     /// # Errors
     /// As those of [`Log::read`].
@@ -126,7 +129,7 @@ impl<F: Framing> Log<F> {
         at_least_one: bool,
         in_memory_max: usize,
     ) -> Result<Found> {
-        self.look(Wanted { from, upto, max_bytes, at_least_one }, in_memory_max)
+        self.look(Wanted { from, upto, max_bytes, at_least_one, cut: true }, in_memory_max)
     }
 
     fn look(&self, wanted: Wanted, in_memory_max: usize) -> Result<Found> {
@@ -288,7 +291,7 @@ impl<F: Framing> Log<F> {
 
 /// Frames at a place; None when the segment ends before `from`.
 fn read_at<F: Framing>(place: &Place, wanted: Wanted) -> Result<Option<Chunk>> {
-    let Wanted { from, upto, max_bytes, at_least_one } = wanted;
+    let Wanted { from, upto, max_bytes, at_least_one, cut } = wanted;
     let mut position = place.position;
     while position < place.end {
         let wanted = (max_bytes as u64).saturating_add(READ_SLACK_BYTES).max(F::HEADER_BYTES as u64);
@@ -303,20 +306,30 @@ fn read_at<F: Framing>(place: &Place, wanted: Wanted) -> Result<Option<Chunk>> {
             return Ok(Some(Chunk::default()));
         }
         let begin = walk.at;
+        let short = begin.saturating_add(max_bytes).saturating_add(F::HEADER_BYTES) > bytes.len();
+        if cut && short && begin > 0 && position + (bytes.len() as u64) < place.end {
+            // What is cut must be cut at `max_bytes`, not where the buffer ends.
+            position = walk.position();
+            continue;
+        }
         if begin + first.len > bytes.len() {
             // The buffer ends inside the only frame there is room for: read just that one.
             let bytes = read_bytes(place, walk.position(), first.len)?;
             return Ok(Some(Chunk { bytes, next: Some(first.last.next()) }));
         }
         let next = walk.take(upto, max_bytes)?;
-        return Ok(Some(Chunk { bytes: bytes.slice(begin..walk.at), next }));
+        let mut end = walk.at;
+        if cut && walk.frame()?.is_some_and(|frame| frame.first < upto) {
+            end = end.max(begin.saturating_add(max_bytes).min(bytes.len()));
+        }
+        return Ok(Some(Chunk { bytes: bytes.slice(begin..end), next }));
     }
     Ok(None)
 }
 
 /// The frames at a place as far as they fit, unread; None where the first does not, or none is wanted.
 fn slice_at<F: Framing>(place: &Place, wanted: Wanted) -> Result<Option<Slice>> {
-    let Wanted { from, upto, max_bytes, .. } = wanted;
+    let Wanted { from, upto, max_bytes, cut, .. } = wanted;
     let mut headers = Headers::<F>::new(place, place.position);
     let first = loop {
         match headers.frame()? {
@@ -340,9 +353,12 @@ fn slice_at<F: Framing>(place: &Place, wanted: Wanted) -> Result<Option<Slice>> 
     headers.at = start.max(place.last.min(limit));
     let mut next = first.first;
     while let Some(frame) = headers.frame()? {
-        if frame.first >= upto || headers.at + frame.len as u64 > limit {
+        if frame.first >= upto {
             next = next.max(frame.first);
             break;
+        }
+        if headers.at + frame.len as u64 > limit {
+            return slice(if cut { limit } else { headers.at }, next.max(frame.first));
         }
         headers.at += frame.len as u64;
         next = frame.last.next();

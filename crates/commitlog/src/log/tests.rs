@@ -76,15 +76,18 @@ fn offsets(log: &Log<Plain>, from: Offset, max_bytes: usize) -> Vec<i64> {
     }
 }
 
-/// What is found unread are the frames that a read gives.
+/// What is found unread are the frames that a read gives, and the head of the next one as far as it fits.
 fn check_find(log: &Log<Plain>, random: &mut Random, from: Offset) {
     let upto = from.plus(random.below(60) as i64);
     let max_bytes = 1 + random.below(6000) as usize;
     let in_memory_max = random.below(2000) as usize;
     let chunk = log.read(from, upto, max_bytes, true).unwrap();
+    let all = log.read(from, upto, usize::MAX / 2, true).unwrap();
+    let whole = chunk.bytes.len();
+    let expect = all.bytes.slice(..whole.max(max_bytes.min(all.bytes.len())));
     match log.find(from, upto, max_bytes, true, in_memory_max).unwrap() {
         Found::Frames(found) => {
-            assert_eq!((found.bytes, found.next >= chunk.next), (chunk.bytes, true));
+            assert_eq!((found.bytes, found.next >= chunk.next), (expect, true));
         }
         Found::Slice(slice) => {
             assert!(slice.len() > in_memory_max && slice.len() <= max_bytes);
@@ -92,7 +95,7 @@ fn check_find(log: &Log<Plain>, random: &mut Random, from: Offset) {
             let (head, tail) = bytes.split_at_mut(in_memory_max);
             slice.read_exact(head, 0).unwrap();
             slice.read_exact(tail, in_memory_max).unwrap();
-            assert_eq!(bytes, chunk.bytes);
+            assert_eq!(bytes, expect);
             assert!(chunk.next.is_some_and(|next| slice.next() >= next));
         }
     }
