@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use store_api::{Compare, Op, RangeRequest, Revision, Store, Txn};
 
+use crate::Durability;
 use crate::config::{Server, TopicSettings, Values};
 use crate::follow::Follower;
 use crate::log_dir::{DirStop, LogDir};
@@ -37,7 +38,7 @@ pub(crate) const TOPICS: &str = "/ketch/kafka/topics/";
 /// The most partitions of a topic; one directory and one open file each.
 pub(crate) const PARTITIONS_MAX: i32 = 10_000;
 
-/// Threads that open partitions at a start...
+/// Threads that open or make partitions...
 const OPENERS: usize = 4;
 /// ...one for so many partitions.
 const OPEN_ALONE: usize = 16;
@@ -133,7 +134,7 @@ enum Unopened {
     Offline,
 }
 
-/// Partitions opened ahead, by their topic's id and their number.
+/// Partitions opened ahead, by their topic's id and their number; some may be missing where one could not be opened.
 type Opened = HashMap<(Uuid, i32), Result<Arc<Partition>, commitlog::Error>>;
 
 /// What was known of the logs when the broker last stopped.
@@ -185,6 +186,7 @@ pub(crate) struct Catalog {
 impl Catalog {
     pub(crate) fn new(root: Arc<Root>, store: Arc<dyn Store>, server: Arc<Server>, last: LastStop) -> Self {
         let snapshot = ArcSwap::default();
+        cordon(&root, &server);
         Self { root, store, server, snapshot, applying: Mutex::new(last) }
     }
 
@@ -223,7 +225,7 @@ impl Catalog {
     fn apply_all(&self, topics: Vec<(String, TopicRecord, Revision)>) {
         let last = self.applying.lock();
         let mut next = (*self.snapshot()).clone();
-        let mut opened = self.open_ahead(&topics, &last);
+        let mut opened = self.open_ahead(&topics, &last, Unopened::Offline);
         for (name, record, revision) in topics {
             let applied =
                 self.apply_to(&mut next, (&last, &mut opened), &name, record, revision, Unopened::Offline);
@@ -235,24 +237,33 @@ impl Catalog {
         self.root.cleaning.notify_one();
     }
 
-    /// Opens the partitions that may not sleep of topics that are not known yet, several at a time: opening waits for the
-    /// disk as much as for the processor.
-    fn open_ahead(&self, topics: &[(String, TopicRecord, Revision)], last: &LastStop) -> Opened {
+    /// Opens the partitions that may not sleep and are not there yet, several at a time: opening waits for the disk as much
+    /// as for the processor.
+    fn open_ahead(
+        &self,
+        topics: &[(String, TopicRecord, Revision)],
+        last: &LastStop,
+        unopened: Unopened,
+    ) -> Opened {
         let known = self.snapshot();
-        let fresh = topics.iter().filter(|(_, record, _)| !known.by_id.contains_key(&record.id));
-        let fresh: Vec<_> = fresh
-            .map(|(name, record, _)| {
-                (Arc::<str>::from(&**name), record, self.settings(name, &record.configs))
-            })
-            .collect();
-        let all = fresh.iter().flat_map(|topic| (0..topic.1.partitions).map(move |index| (topic, index)));
+        let fresh = topics.iter().map(|(name, record, _)| {
+            let there = known.by_id.get(&record.id).map_or(0, |topic| topic.partitions.len() as i32);
+            (Arc::<str>::from(&**name), record, self.server.topic(&record.configs), there)
+        });
+        let fresh: Vec<_> = fresh.collect();
+        let all =
+            fresh.iter().flat_map(|topic| (topic.3..topic.1.partitions).map(move |index| (topic, index)));
         let jobs: Vec<_> = all.filter(|((name, ..), index)| !last.may_sleep(name, *index)).collect();
         let (next, opened) = (std::sync::atomic::AtomicUsize::new(0), Mutex::new(HashMap::new()));
         let work = || {
-            while let Some(((name, record, settings), index)) =
+            while let Some(((name, record, settings, _), index)) =
                 jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
             {
-                let partition = self.recipe(name, *index, record, settings, last, Unopened::Offline).open();
+                let partition = self.recipe(name, *index, record, settings, last, unopened).open();
+                if partition.is_err() && unopened == Unopened::Refused {
+                    // One is enough to refuse the topic: the others need not be made.
+                    next.store(jobs.len(), std::sync::atomic::Ordering::Relaxed);
+                }
                 opened.lock().insert((record.id, *index), partition);
             }
         };
@@ -299,9 +310,22 @@ impl Catalog {
     ) -> Result<Arc<Topic>, commitlog::Error> {
         let last = self.applying.lock();
         let mut next = (*self.snapshot()).clone();
-        let mut none = Opened::new();
+        let asked = [(name.to_owned(), record, revision)];
+        let mut opened = self.open_ahead(&asked, &last, Unopened::Refused);
+        let failed = opened.iter().find_map(|(key, made)| made.is_err().then_some(*key));
+        if let Some(Err(error)) = failed.and_then(|key| opened.remove(&key)) {
+            return Err(error);
+        }
+        let [(name, record, _)] = asked;
         let topic =
-            self.apply_to(&mut next, (&last, &mut none), name, record, revision, Unopened::Refused)?;
+            self.apply_to(&mut next, (&last, &mut opened), &name, record, revision, Unopened::Refused)?;
+        if self.root.durability == Durability::Fsync {
+            // One sync for all that were made.
+            for dir in self.root.online() {
+                dir.sync_new_directories()
+                    .map_err(|source| commitlog::Error::Io { path: dir.path.clone(), source })?;
+            }
+        }
         self.snapshot.store(Arc::new(next));
         self.root.cleaning.notify_one();
         Ok(topic)
@@ -328,7 +352,7 @@ impl Catalog {
             self.retire(old);
         }
         let name: Arc<str> = name.into();
-        let settings = self.settings(&name, &record.configs);
+        let settings = self.server.topic(&record.configs);
         let mut partitions = same.map(|topic| topic.partitions.clone()).unwrap_or_default();
         partitions.iter().for_each(|place| place.configure(self.layout(&settings), settings.flush_ms));
         for index in partitions.len() as i32..record.partitions {
@@ -359,10 +383,11 @@ impl Catalog {
 
     /// Settings of every topic anew: the broker's own configurations have changed.
     pub(crate) fn reconfigure(&self) {
+        cordon(&self.root, &self.server);
         let _applying = self.applying.lock();
         let mut next = Snapshot::default();
         for topic in self.snapshot().by_name.values() {
-            let settings = self.settings(&topic.name, &topic.record.configs);
+            let settings = self.server.topic(&topic.record.configs);
             let layout = self.layout(&settings);
             topic.partitions.iter().for_each(|place| place.configure(layout, settings.flush_ms));
             let topic = Arc::new(Topic {
@@ -377,16 +402,6 @@ impl Catalog {
         }
         self.snapshot.store(Arc::new(next));
         self.root.cleaning.notify_one();
-    }
-
-    fn settings(&self, name: &str, configs: &Values) -> TopicSettings {
-        let mut settings = self.server.topic(configs);
-        if name == names::OFFSETS {
-            settings.compacted = true;
-            settings.deletes = false;
-            settings.segment_bytes = self.server.number("offsets.topic.segment.bytes");
-        }
-        settings
     }
 
     fn layout(&self, settings: &TopicSettings) -> PartitionOptions {
@@ -448,9 +463,24 @@ impl Catalog {
         self.retire(&topic);
     }
 
+    /// The same where other tasks are not held up: a topic may have many directories to make.
+    async fn apply_aside(
+        self: &Arc<Self>,
+        name: &str,
+        record: TopicRecord,
+        revision: Revision,
+    ) -> Result<Arc<Topic>, commitlog::Error> {
+        let (catalog, owned) = (self.clone(), name.to_owned());
+        let applied = tokio::task::spawn_blocking(move || catalog.apply(&owned, record, revision)).await;
+        applied.unwrap_or_else(|error| {
+            tracing::error!(topic = name, %error, "applying a topic panicked");
+            Err(commitlog::Error::Io { path: name.into(), source: std::io::Error::other(error) })
+        })
+    }
+
     /// Makes a topic. Name and configurations are checked already.
     pub(crate) async fn create(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         partitions: i32,
         configs: Values,
@@ -467,7 +497,7 @@ impl Catalog {
             let text = format!("Topic '{name}' already exists.");
             return Err(Refusal::new(ErrorCode::TopicAlreadyExists, text));
         }
-        let refused = match self.apply(name, record, answer.revision) {
+        let refused = match self.apply_aside(name, record, answer.revision).await {
             Ok(topic) if topic.offline() == 0 => return Ok(topic),
             // A reload came first.
             Ok(_) => "its directories cannot be made".to_owned(),
@@ -504,8 +534,23 @@ impl Catalog {
         Ok(())
     }
 
+    /// A topic of offsets from before such topics had configurations of their own gets those it would be made with.
+    pub(crate) async fn upgrade(self: &Arc<Self>) {
+        let Some(topic) = self.topic(names::OFFSETS).filter(|topic| topic.record.configs.is_empty()) else {
+            return;
+        };
+        let configs = self.server.internal_topic(names::OFFSETS);
+        if let Err(refusal) = self.alter(&topic, TopicRecord { configs, ..topic.record.clone() }).await {
+            tracing::error!(topic = names::OFFSETS, error = refusal.text, "configurations not set");
+        }
+    }
+
     /// Replaces a topic's configurations or raises its partitions.
-    pub(crate) async fn alter(&self, topic: &Topic, record: TopicRecord) -> Result<Arc<Topic>, Refusal> {
+    pub(crate) async fn alter(
+        self: &Arc<Self>,
+        topic: &Topic,
+        record: TopicRecord,
+    ) -> Result<Arc<Topic>, Refusal> {
         let key = format!("{TOPICS}{}", topic.name);
         let txn = Txn {
             compare: vec![Compare::unchanged(key.clone(), topic.revision)],
@@ -516,7 +561,7 @@ impl Catalog {
         if !answer.succeeded {
             return Err(changed(&topic.name));
         }
-        let applied = self.apply(&topic.name, record, answer.revision);
+        let applied = self.apply_aside(&topic.name, record, answer.revision).await;
         applied.map_err(|error| Refusal::new(ErrorCode::KafkaStorageError, error.to_string()))
     }
 
@@ -551,6 +596,11 @@ impl Follower for Catalog {
     fn reload(&self) -> store_api::Future_<'_, Revision> {
         Box::pin(self.load())
     }
+}
+
+/// Tells the directories whether new partitions may go there.
+fn cordon(root: &Root, server: &Server) {
+    root.dirs.iter().for_each(|dir| dir.set_cordoned(server.cordons(&dir.path.to_string_lossy())));
 }
 
 fn changed(name: &str) -> Refusal {

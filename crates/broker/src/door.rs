@@ -218,6 +218,16 @@ fn admit(broker: &Arc<Broker>, tasks: &Tasks, stream: TcpStream, remote: SocketA
             return;
         }
     };
+    if let Some(wait) = broker.quotas.connected(address, broker.passed_ms()) {
+        tracing::debug!(%remote, ?wait, "refused: the address's connection_creation_rate");
+        tasks.spawn(TaskKind::Connection, "kafka-connection", async move {
+            // Closed at once it would only come again; while it waits it counts as one that is open.
+            tokio::time::sleep(wait).await;
+            drop((stream, seat));
+            Ok::<_, Close>(())
+        });
+        return;
+    }
     let Ok(local) = stream.local_addr() else { return };
     let peer = Peer { remote, local, listener };
     let serving = serve(broker.clone(), stream, peer, tasks.token());
@@ -243,11 +253,18 @@ async fn serve(
     let reader = async move {
         let mut frames = Frames { read, buffer: BytesMut::new(), frame_max, idle, memory };
         loop {
+            if !unmuted(&connection, &stop).await {
+                return Ok::<_, Close>(());
+            }
             let (frame, _held) = tokio::select! {
                 // Answers under way are still written.
-                () = stop.cancelled() => return Ok::<_, Close>(()),
+                () = stop.cancelled() => return Ok(()),
                 frame = frames.next() => frame?,
             };
+            // An answer that said to pause may have been made meanwhile.
+            if !unmuted(&connection, &stop).await {
+                return Ok(());
+            }
             let arrived = Arrived::now(&frame);
             let reply = api::dispatch(&connection, frame).await?;
             if replies.send((arrived, reply)).await.is_err() {
@@ -269,6 +286,17 @@ async fn serve(
     }
     // Stopping: the reader has dropped its end of the queue, so the writer ends after what is in it.
     writer.await
+}
+
+/// Waits while a client has to pause; false when the broker stops meanwhile.
+async fn unmuted(connection: &api::Connection, stop: &tokio_util::sync::CancellationToken) -> bool {
+    while let Some(until) = connection.muted() {
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            () = tokio::time::sleep_until(until.into()) => {}
+        }
+    }
+    true
 }
 
 struct Frames {

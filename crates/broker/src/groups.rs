@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::clock::SharedClock;
 use base::random::Random;
 use base::task::{TaskKind, Tasks};
 use bytes::{Bytes, BytesMut};
@@ -37,6 +38,8 @@ use crate::partition::Partition;
 const QUEUE: usize = 1024;
 /// Bytes replayed between two looks at other tasks.
 const REPLAY_BYTES: usize = 1024 * 1024;
+/// The wall clock was set when it parts this much from the time that passed: less is rounding, or a clock that is steered.
+const CLOCK_STEP_MS: i64 = 100;
 /// How large a batch of the topic may grow: the broker wrote it itself.
 const BATCH_BYTES_MAX: usize = 1 << 30;
 
@@ -95,6 +98,30 @@ impl Groups {
         told.await.map_err(|_| ErrorCode::NotCoordinator)
     }
 
+    /// Has every shard that holds something do the same and waits until all have answered.
+    pub(crate) async fn ask_all(
+        &self,
+        broker: &Broker,
+        ask: impl FnOnce(&mut Shard, i64, Token) -> Effects + Clone + Send + 'static,
+    ) -> Result<(), ErrorCode> {
+        let Some(topic) = broker.catalog.topic(names::OFFSETS) else { return Ok(()) };
+        for partition in topic.served().filter(|partition| self.holds_something(partition)) {
+            let queue =
+                self.queue(broker, &topic, partition.index).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+            let (tell, told) = oneshot::channel();
+            let command = Command::Ask(Box::new(ask.clone()), tell);
+            queue.send(command).await.map_err(|_| ErrorCode::NotCoordinator)?;
+            told.await.map_err(|_| ErrorCode::NotCoordinator)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a partition's loop runs or has something to read.
+    fn holds_something(&self, partition: &Partition) -> bool {
+        let started = self.running.lock().contains_key(&partition.index);
+        started || partition.high_watermark() > partition.log_start()
+    }
+
     /// Reads from the shard of `group`; where no group was ever made, from an empty one.
     pub(crate) async fn look<T: Send + 'static>(
         &self,
@@ -117,11 +144,8 @@ impl Groups {
     ) -> Result<Vec<T>, ErrorCode> {
         let Some(topic) = broker.catalog.topic(names::OFFSETS) else { return Ok(Vec::new()) };
         let mut found = Vec::new();
-        for partition in topic.served() {
-            let started = self.running.lock().contains_key(&partition.index);
-            if started || partition.high_watermark() > partition.log_start() {
-                found.push(self.look_at(broker, &topic, partition.index, look.clone()).await?);
-            }
+        for partition in topic.served().filter(|partition| self.holds_something(partition)) {
+            found.push(self.look_at(broker, &topic, partition.index, look.clone()).await?);
         }
         Ok(found)
     }
@@ -152,6 +176,7 @@ impl Groups {
         let state = Loop {
             shard,
             partition: partition.clone(),
+            clock: Steady::new(broker.catalog.root.clock.clone()),
             waiting: HashMap::new(),
             next_token: Token(0),
             writes: FuturesOrdered::new(),
@@ -190,6 +215,7 @@ type Written = BoxFuture<'static, (WriteId, Result<(), ErrorCode>)>;
 struct Loop {
     shard: Shard,
     partition: Arc<Partition>,
+    clock: Steady,
     waiting: HashMap<Token, oneshot::Sender<Response>>,
     next_token: Token,
     /// Writes under way, oldest first.
@@ -203,14 +229,16 @@ impl Loop {
         stop: CancellationToken,
     ) -> Result<(), commitlog::Error> {
         self.load().await?;
-        let effects = self.shard.loaded(self.now_ms());
+        let now_ms = self.now_ms();
+        let effects = self.shard.loaded(now_ms);
         self.carry_out(effects);
         loop {
             let deadline = self.until_deadline();
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some((id, result)) = self.writes.next(), if !self.writes.is_empty() => {
-                    let effects = self.shard.complete(self.now_ms(), id, result);
+                    let now_ms = self.now_ms();
+                    let effects = self.shard.complete(now_ms, id, result);
                     self.carry_out(effects);
                 }
                 command = commands.recv() => match command {
@@ -218,7 +246,8 @@ impl Loop {
                     None => break,
                 },
                 () = sleep(deadline) => {
-                    let effects = self.shard.poll(self.now_ms());
+                    let now_ms = self.now_ms();
+                    let effects = self.shard.poll(now_ms);
                     self.carry_out(effects);
                 }
             }
@@ -228,12 +257,20 @@ impl Loop {
         Ok(())
     }
 
-    fn now_ms(&self) -> i64 {
-        self.partition.now_ms()
+    /// The wall clock, which the shard is told of first when it was set: records carry its time, while members and
+    /// rebalances have as long as they had (Kafka's timers run on the monotonic clock).
+    fn now_ms(&mut self) -> i64 {
+        let (now_ms, step_ms) = self.clock.read();
+        if step_ms != 0 {
+            tracing::info!(partition = self.partition.index, step_ms, "the clock was set");
+            self.shard.clock_set(step_ms);
+        }
+        now_ms
     }
 
-    fn until_deadline(&self) -> Option<Duration> {
-        let left = self.shard.next_deadline()?.saturating_sub(self.now_ms());
+    fn until_deadline(&mut self) -> Option<Duration> {
+        let now_ms = self.now_ms();
+        let left = self.shard.next_deadline()?.saturating_sub(now_ms);
         Some(Duration::from_millis(left.max(0) as u64))
     }
 
@@ -311,7 +348,7 @@ impl Loop {
     }
 
     fn append(&self, records: &[LogRecord]) -> Result<Option<crate::partition::Flushed>, ErrorCode> {
-        let now_ms = self.now_ms();
+        let now_ms = self.partition.now_ms();
         // Kafka's coordinators number their records though no producer stands behind them.
         let mut batch = Builder::new().producer(Producer { id: -1, epoch: -1, base_sequence: 0 });
         for record in records {
@@ -324,6 +361,33 @@ impl Loop {
             tracing::warn!(partition = self.partition.index, %error, "groups not written");
             ErrorCode::KafkaStorageError
         })
+    }
+}
+
+/// Reads the wall clock and notices when it was set.
+struct Steady {
+    clock: SharedClock,
+    /// What the wall clock is ahead of the monotonic one.
+    ahead_ms: i64,
+}
+
+impl Steady {
+    fn new(clock: SharedClock) -> Self {
+        let mut steady = Self { clock, ahead_ms: 0 };
+        steady.read();
+        steady
+    }
+
+    /// The wall clock, and by how much it was set since the last call.
+    fn read(&mut self) -> (i64, i64) {
+        let passed_ms = i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
+        let now_ms = self.clock.unix_ms();
+        let step_ms = now_ms.saturating_sub(passed_ms).saturating_sub(self.ahead_ms);
+        if step_ms.saturating_abs() < CLOCK_STEP_MS {
+            return (now_ms, 0);
+        }
+        self.ahead_ms = self.ahead_ms.saturating_add(step_ms);
+        (now_ms, step_ms)
     }
 }
 

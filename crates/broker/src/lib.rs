@@ -19,6 +19,7 @@ mod follow;
 #[doc(hidden)]
 pub mod fuzzing;
 mod groups;
+mod keystore;
 mod listeners;
 mod log_dir;
 mod memory;
@@ -27,6 +28,7 @@ mod names;
 mod otlp;
 mod partition;
 mod place;
+mod quotas;
 mod resources;
 mod root;
 mod service;

@@ -4,7 +4,7 @@
 //! listeners                       INTERNAL://10.0.0.1:9092,PUBLIC://0.0.0.0:9093     else the options' addresses, PLAINTEXT
 //! listener.security.protocol.map  INTERNAL:PLAINTEXT,PUBLIC:SSL                      PLAINTEXT and SSL stand for themselves
 //! advertised.listeners            PUBLIC://kafka.example:443                         else the address that was dialled
-//! ssl.keystore...                 keys and certificates as PEM; listener.name.public.ssl.keystore... for one listener
+//! ssl.keystore...                 keys and certificates (see `keystore`); listener.name.public.ssl.keystore... for one listener
 //! ```
 
 use std::sync::Arc;
@@ -12,10 +12,9 @@ use std::sync::Arc;
 use base::disk::Disk;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::Server;
+use crate::keystore::Stores;
 use crate::{Error, Options};
 
 /// How a listener speaks.
@@ -132,36 +131,9 @@ fn ssl(listener: &str, disk: &dyn Disk, server: &Server) -> Result<ServerConfig,
     let bad = |what: &str, error: &dyn std::fmt::Display| {
         Error::Config(format!("listener {listener}: {what}: {error}"))
     };
-    let stores = [("ssl.keystore.type", "ssl.keystore"), ("ssl.truststore.type", "ssl.truststore")];
-    for (kind, store) in stores {
-        let used = server.statics().keys().any(|key| key.contains(store) && !key.ends_with(".type"));
-        if used && get(kind).as_deref() != Some("PEM") {
-            return wrong(format!("listener {listener}: {kind} must be PEM"));
-        }
-    }
-    if get("ssl.key.password").is_some() {
-        return wrong(format!("listener {listener}: a key under a password is not supported"));
-    }
-    let file = |key: &str| match get(key) {
-        None => Ok(None),
-        Some(path) => disk.read(path.as_ref()).map(Some).map_err(|error| bad(&path, &error)),
-    };
-    let inline = |key: &str| get(key).map(String::into_bytes);
-    let both = file("ssl.keystore.location")?;
-    let chain = inline("ssl.keystore.certificate.chain").or_else(|| both.clone());
-    let key = inline("ssl.keystore.key").or(both);
-    let (Some(chain), Some(key)) = (chain, key) else {
-        return wrong(format!(
-            "listener {listener}: SSL needs ssl.keystore.location, or .certificate.chain and .key"
-        ));
-    };
-    let chain = CertificateDer::pem_slice_iter(&chain).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| bad("certificates", &error))?;
-    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| bad("key", &error))?;
-    let trusted = match inline("ssl.truststore.certificates") {
-        Some(pem) => Some(pem),
-        None => file("ssl.truststore.location")?,
-    };
+    let stores = Stores { disk, get: &get };
+    let wrong = |error: String| Error::Config(format!("listener {listener}: {error}"));
+    let (chain, key) = stores.identity().map_err(wrong)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = versions(&get("ssl.enabled.protocols").unwrap_or_else(|| "TLSv1.2,TLSv1.3".into()));
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&versions);
@@ -171,8 +143,7 @@ fn ssl(listener: &str, disk: &dyn Disk, server: &Server) -> Result<ServerConfig,
         builder.with_no_client_auth()
     } else {
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&trusted.unwrap_or_default()) {
-            let certificate = certificate.map_err(|error| bad("truststore", &error))?;
+        for certificate in stores.trusted().map_err(wrong)? {
             roots.add(certificate).map_err(|error| bad("truststore", &error))?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -222,7 +193,7 @@ mod tests {
         wrong(&[("listeners", "SASL_SSL://a:1")], "not served");
         wrong(&[("listeners", "nothing")], "no listener");
         wrong(&[("listeners", "SSL://a:1")], "needs ssl.keystore");
-        wrong(&[("listeners", "SSL://a:1"), ("ssl.keystore.location", "/x")], "must be PEM");
+        wrong(&[("listeners", "SSL://a:1"), ("ssl.keystore.location", "/no/store")], "/no/store");
         wrong(&[two, map, ("advertised.listeners", "IN://0.0.0.0:3")], "cannot reach");
         wrong(&[two, map, ("advertised.listeners", "OUT://a:3")], "not among listeners");
     }

@@ -114,6 +114,8 @@ pub(crate) struct LogDir {
     lock: Mutex<Option<DirectoryLock>>,
     /// Partitions' directories were made that no sync of this one has made durable.
     new_directories: AtomicBool,
+    /// No new partitions go here (`cordoned.log.dirs`, KIP-1066).
+    cordoned: AtomicBool,
     /// Logs in it, those that are on their way here included.
     logs: AtomicUsize,
     /// One writer of the checkpoint files at a time.
@@ -137,6 +139,7 @@ impl LogDir {
             id: OnceLock::new(),
             lock: Mutex::default(),
             new_directories: AtomicBool::new(false),
+            cordoned: AtomicBool::new(false),
             logs: AtomicUsize::new(0),
             checkpointing: Mutex::default(),
         })
@@ -223,6 +226,15 @@ impl LogDir {
 
     pub(crate) fn is_online(&self) -> bool {
         self.failure().is_none()
+    }
+
+    /// Whether no new partitions go here.
+    pub(crate) fn is_cordoned(&self) -> bool {
+        self.cordoned.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_cordoned(&self, cordoned: bool) {
+        self.cordoned.store(cordoned, Ordering::Release);
     }
 
     /// The directory is out of use from here on.

@@ -161,13 +161,15 @@ impl Recipe {
             let (bytes, end) = (recovery.cut_bytes, log.log().end());
             tracing::warn!(topic = %self.topic, partition = self.index, bytes, %end, "cut a torn tail");
         }
-        if known {
-            if names::is_internal(&self.topic) {
-                // Coordinators read their topics up to the high watermark as soon as they start.
-                log.log().flush()?;
-            }
-        } else {
+        if known && names::is_internal(&self.topic) {
+            // Coordinators read their topics up to the high watermark as soon as they start.
+            log.log().flush()?;
+        }
+        if !known || directory::topic_id(&*disk, &path).is_none() {
+            // A power cut may have kept the directory of a new partition and nothing in it.
             directory::write_topic_id(&*disk, &path, &id).map_err(|source| Error::Io { path, source })?;
+        }
+        if !known {
             dir.note_new_directory();
             dir.note_log();
         }

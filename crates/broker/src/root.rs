@@ -92,13 +92,18 @@ impl Root {
         self.dirs.iter().filter(|dir| !dir.is_online())
     }
 
+    /// Whether there is a directory for new partitions.
+    pub(crate) fn takes_partitions(&self) -> bool {
+        self.online().any(|dir| !dir.is_cordoned())
+    }
+
     /// The directory with this path.
     pub(crate) fn dir(&self, path: &Path) -> Option<&Arc<LogDir>> {
         self.dirs.iter().find(|dir| dir.path == path)
     }
 
     /// The directory that holds a partition, or the one that a new partition goes to: what was asked for, else the one
-    /// with the fewest logs (`LogManager.nextLogDirs`). `lost` are directories that are not there and may hold it.
+    /// with the fewest logs that is not cordoned (`LogManager.nextLogDirs`). `lost` are directories that are not there and may hold it.
     pub(crate) fn locate(&self, name: &str, index: i32, id: &str, lost: &str) -> Result<Located, Error> {
         for dir in self.online() {
             let path = dir.partition_dir(name, index);
@@ -119,7 +124,8 @@ impl Root {
         }
         let wanted = self.preferred.lock().remove(&(name.to_owned(), index));
         let wanted = wanted.and_then(|path| self.dir(&path)).filter(|dir| dir.is_online());
-        match wanted.or_else(|| self.online().min_by_key(|dir| dir.logs())) {
+        // Where all are cordoned, who asked was told so; what is made all the same (by an assignment) has to be somewhere.
+        match wanted.or_else(|| self.online().min_by_key(|dir| (dir.is_cordoned(), dir.logs()))) {
             Some(dir) => Ok(Located { dir: dir.clone(), known: false }),
             None => refuse("all log directories are offline".to_owned()),
         }

@@ -20,6 +20,7 @@ use crate::follow::follow;
 use crate::listeners::{self, Listener};
 use crate::log_dir::{LogDir, Troubles};
 use crate::partition::Partition;
+use crate::quotas::Quotas;
 use crate::resources::{Following, Resources};
 use crate::root::Root;
 use crate::{Error, Options, door, exchange, names, upkeep};
@@ -167,21 +168,24 @@ impl Service {
         opened.claim(&options, &cluster_id)?;
         opened.last.missing = opened.missing(&options, &*store).await?;
         tell_server(&mut server, &options, &opened.dirs, &listeners);
+        server.check_cordoned(server.statics()).map_err(Error::Config)?;
         let server = Arc::new(server);
         let flusher = Flusher::start("kafka-flush").map_err(Error::io("flusher thread"))?;
-        // Kafka keeps its metadata in the first of its directories.
-        if let Some((dir, stop)) = opened.last.dirs.first() {
-            let from = exchange::Source { disk: &*dir.disk, dir: &dir.path, clean: stop.clean };
-            exchange::resume(from, &*store, options.broker_id).await?;
-        }
+        let from: Vec<_> =
+            opened.last.dirs.iter().map(|(dir, stop)| exchange::Source::of(dir, stop)).collect();
+        exchange::resume(&from, &*store, options.broker_id).await?;
+        drop(from);
         let Opened { dirs, troubles, last, .. } = opened;
         let missing = last.missing.clone();
         let root = Root::new(dirs, troubles, options.clock.clone(), flusher, options.durability);
         let resources = Resources::new(store.clone(), server.clone(), options.broker_id);
         let configured = resources.load().await?;
+        let quotas = Quotas::new(store.clone(), &server);
+        let limited = quotas.load().await?;
         let catalog = Arc::new(Catalog::new(root, store.clone(), server.clone(), last));
         catalog.survey().await?;
         let revision = catalog.load().await?;
+        catalog.upgrade().await;
         catalog.finish_boot();
         catalog.settle().await;
         note_directories(&options, &catalog, &missing, &*store).await?;
@@ -190,6 +194,7 @@ impl Service {
             catalog: catalog.clone(),
             server,
             resources: resources.clone(),
+            quotas: quotas.clone(),
             listeners,
             store: store.clone(),
         };
@@ -197,8 +202,10 @@ impl Service {
         let topics = follow(store.clone(), catalog.clone(), revision, tasks.token());
         tasks.spawn(TaskKind::Critical, "kafka-catalog", topics);
         let following = Arc::new(Following { resources, catalog });
-        let configs = follow(store, following, configured, tasks.token());
+        let configs = follow(store.clone(), following, configured, tasks.token());
         tasks.spawn(TaskKind::Critical, "kafka-configs", configs);
+        let limits = follow(store, quotas, limited, tasks.token());
+        tasks.spawn(TaskKind::Critical, "kafka-quotas", limits);
         upkeep::start(&broker, tasks);
         let resuming = broker.clone();
         connections.spawn(TaskKind::Service, "kafka-resume", async move {

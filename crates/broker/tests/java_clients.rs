@@ -147,6 +147,40 @@ async fn performance(release: &Release, bootstrap: &str) {
     assert_eq!((row.get(2), row.get(4)), (Some(&&*megabytes), Some(&&*count)), "{out}");
 }
 
+/// A producer of a client id with a quota takes the time that the quota asks for, and its metrics tell of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_slows_the_producer() {
+    let Some(release) = Release::from_env("KETCH_TEST_KAFKA_CLASSPATH", true) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = common::options(dir.path());
+    // A second's worth is had at once.
+    options.properties.insert("quota.window.num".into(), "2".into());
+    let served = Served::with(options, testkit::MemStore::shared()).await;
+    let bootstrap = served.bootstrap();
+    let alter =
+        ["--bootstrap-server", &bootstrap, "--alter", "--entity-type", "clients", "--entity-name", "slow"];
+    let alter = [&alter[..], &["--add-config", "producer_byte_rate=500000"]].concat();
+    release.run("kafka.admin.ConfigCommand", &alter).await;
+    let properties = format!("bootstrap.servers={bootstrap}");
+    let send = async |id: &str| {
+        let id = format!("client.id={id}");
+        let mut args = vec!["--topic", "measured", "--num-records", "3000", "--record-size", "1000"];
+        args.extend(["--throughput", "-1", "--print-metrics", "--producer-props", &properties, &id]);
+        let started = std::time::Instant::now();
+        let out = release.run("org.apache.kafka.tools.ProducerPerformance", &args).await;
+        assert!(out.contains("3000 records sent"), "{out}");
+        let metric = out.lines().find(|line| line.contains("produce-throttle-time-max")).unwrap_or_default();
+        let throttled: f64 = metric.rsplit(':').next().unwrap().trim().parse().unwrap_or_default();
+        (started.elapsed(), throttled)
+    };
+    let (_, free) = send("free").await;
+    let (slow, throttled) = send("slow").await;
+    assert!((free, throttled > 0.0) == (0.0, true), "throttle times: {free}, {throttled}");
+    // 3 MB at 0.5 MB a second, the first half a second's at once.
+    assert!(slow >= Duration::from_secs(4), "{slow:?}");
+    served.stop().await;
+}
+
 /// EndToEndLatency compares each record with what it sent, and fails when one is late, missing or another.
 async fn latency(release: &Release, bootstrap: &str) {
     let args = [bootstrap, "echo", "200", "all", "100"];

@@ -38,9 +38,13 @@ struct Up {
 
 impl Up {
     fn start(dir: &Path) -> Self {
+        Self::with(dir, &[])
+    }
+
+    fn with(dir: &Path, more: &[&str]) -> Self {
         let ports = ["--api-port", "0", "--etcd-port", "0", "--console-port", "0", "--kafka-port", "0"];
         let mut command = Command::new(KETCH);
-        command.args(["up", "--no-node", "--data-dir"]).arg(dir).args(ports);
+        command.args(["up", "--no-node", "--data-dir"]).arg(dir).args(ports).args(more);
         let mut process = command.stdout(Stdio::piped()).spawn().expect("ketch starts");
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
         let deadline = Instant::now() + WITHIN;
@@ -346,6 +350,62 @@ fn a_directory_is_served_by_kafka_and_by_ketch_in_turn() {
 
     // Without a word: what Kafka left is newer than what Ketch has.
     let up = Up::start(&dir);
+    same(&World::look(&class_path, &up.addr), &after, "Ketch serves what Kafka added");
+    up.stop();
+}
+
+/// The same with partitions in two directories, both ways.
+#[test]
+fn several_directories_are_exchanged_as_one() {
+    let Some(class_path) = kafka::class_path() else { return };
+    let root = tempfile::tempdir().expect("a directory");
+    let dir = root.path().join("data");
+    std::fs::create_dir(&dir).expect("made");
+    let (one, two) = (root.path().join("one"), root.path().join("two"));
+    let both = format!("{},{}", one.display(), two.display());
+    let few = ["--kafka-property", "offsets.topic.num.partitions=3", "--kafka-log-dirs", &both];
+
+    let up = Up::with(&dir, &few);
+    for topic in ["orders", "latest", "fresh"] {
+        create(&up.addr, topic, &[]);
+        produce(&up.addr, topic, "lz4", 0..40);
+        commit(&up.addr, topic, [7, 9]);
+    }
+    let before = World::look(&class_path, &up.addr);
+    up.stop();
+    let held = |dir: &Path| {
+        let names =
+            std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").file_name());
+        names
+            .filter(|name| {
+                ["orders", "latest", "fresh"].iter().any(|t| name.to_string_lossy().starts_with(t))
+            })
+            .count()
+    };
+    assert_eq!((held(&one), held(&two)), (3, 3), "partitions in both");
+
+    // Named alone, one of them is not all.
+    let alone = ketch(&["log", "export-metadata", "--kafka-log-dirs", &one.to_string_lossy()], &dir);
+    let said = String::from_utf8_lossy(&alone.stderr).into_owned();
+    assert!(!alone.status.success() && said.contains("needs all of them named"), "{said}");
+    let said = ok(&ketch(&["log", "export-metadata", "--kafka-log-dirs", &both], &dir));
+    assert!(said.contains("exported 4 topics") && said.contains(&format!("log.dirs={both}")), "{said}");
+
+    let settings = [("offsets.topic.num.partitions", "3")];
+    let mut kafka = RealKafka::on_exported(&dir, Path::new(&both), &class_path, &settings);
+    kafka.up();
+    let addr = kafka.addr.to_string();
+    same(&World::look(&class_path, &addr), &before, "Kafka serves what Ketch wrote");
+    produce(&addr, "orders", "zstd", 100..140);
+    create(&addr, "late", &[]);
+    produce(&addr, "late", "none", 0..10);
+    commit(&addr, "orders", [20, 30]);
+    let after = World::look(&class_path, &addr);
+    kafka.stop();
+
+    let said = ok(&ketch(&["log", "import-metadata", "--kafka-log-dirs", &both], &dir));
+    assert!(said.contains("imported 5 topics") && said.contains("--kafka-log-dirs"), "{said}");
+    let up = Up::with(&dir, &few);
     same(&World::look(&class_path, &up.addr), &after, "Ketch serves what Kafka added");
     up.stop();
 }

@@ -306,6 +306,10 @@ fn up_refuses_the_directory_of_a_server_and_a_server_joins_with_an_empty_one() {
     let flags = |command: &'static str| [&[command], &FREE_PORTS[..]].concat();
     let told = outcome(Command::new(KETCH).args(flags("up")).arg("--data-dir").arg(&dir)).unwrap_err();
     assert!(told.contains("start it with `ketch server`"), "{told}");
+    let export = outcome(Command::new(KETCH).args(["log", "export-metadata", "--data-dir"]).arg(&dir));
+    let told = export.unwrap_err();
+    let helps = format!("`ketch snapshot restore --from-data-dir {} --data-dir NEW`", dir.display());
+    assert!(told.contains(&helps) && !told.contains("start it with"), "{told}");
     // A member needs no invitation any more; a store of one's own is no place to join with.
     let again = Server::start(&dir, &["--store-only", "--join", &peer, "--token", &token]);
     drop(again);

@@ -158,24 +158,23 @@ fn check_node(c: &Connection, name: &str) -> Result<(), Refusal> {
 }
 
 async fn alter_topic(c: &Connection, asked: &Asked, validate_only: bool) -> Result<(), Refusal> {
-    if asked.name.is_empty() {
-        return invalid("Default topic resources are not allowed.");
-    }
-    names::check(&asked.name).map_err(|text| Refusal::new(ErrorCode::InvalidTopicException, text))?;
     let mut last = Ok(());
     for _ in 0..TRIES {
         let topic = c.broker.catalog.topic(&asked.name);
         let own = topic.as_ref().map(|topic| topic.record.configs.clone()).unwrap_or_default();
         let default = |name: &str| c.broker.server.topic_text(&Values::new(), name);
+        // The controller works the values out before it looks at the topic's name, and at whether there is such a topic
+        // last of all.
         let configs = changed(Scope::Topic, &own, asked, default)?;
+        if asked.name.is_empty() {
+            return invalid("Default topic resources are not allowed.");
+        }
+        names::check(&asked.name).map_err(|text| Refusal::new(ErrorCode::InvalidTopicException, text))?;
         config::check_topic(&configs).or_else(bad_config)?;
         let Some(topic) = topic else {
             let text = format!("The topic '{}' does not exist.", asked.name);
             return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, text));
         };
-        if topic.is_internal() {
-            return invalid(format!("The topic '{}' is internal.", asked.name));
-        }
         if validate_only || configs == topic.record.configs {
             return Ok(());
         }
@@ -211,7 +210,10 @@ async fn alter_resource(
         };
         let new = changed(scope, old, asked, default)?;
         match kind {
-            ResourceKind::Brokers => config::check_dynamic(&new, !asked.name.is_empty()).or_else(invalid)?,
+            ResourceKind::Brokers => {
+                config::check_dynamic(&new, !asked.name.is_empty()).or_else(invalid)?;
+                server.check_cordoned(&new).or_else(invalid)?;
+            }
             ResourceKind::Groups => check_group(server, &asked.name, &new)?,
             ResourceKind::ClientMetrics => telemetry::check_subscription(&asked.name, &new)?,
         }

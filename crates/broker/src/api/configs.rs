@@ -84,7 +84,7 @@ fn described(
     let asked = |name: &str| keys.is_none_or(|keys| keys.iter().any(|key| key == name));
     let (server, name) = (&c.broker.server, &*resource.resource_name);
     let mut configs = match resource.resource_type {
-        TOPIC => topic_configs(server, &shown(&*find_topic(c, name)?), tell),
+        TOPIC => topic_configs(server, &find_topic(c, name)?.record.configs, tell),
         BROKER if name.is_empty() => default_broker_configs(server, tell),
         BROKER => {
             check_node(c, name, "Unexpected broker id, expected {} or empty string, but received ")?;
@@ -112,17 +112,6 @@ fn described(
     };
     configs.retain(|config| asked(&config.name));
     Ok(configs)
-}
-
-/// What the topic's own configurations are; those of the topic of offsets are built in.
-pub(super) fn shown(topic: &Topic) -> Values {
-    let mut own = topic.record.configs.clone();
-    if &*topic.name == names::OFFSETS {
-        own.insert("cleanup.policy".into(), "compact".into());
-        own.insert("compression.type".into(), "producer".into());
-        own.insert("segment.bytes".into(), topic.settings.segment_bytes.to_string());
-    }
-    own
 }
 
 fn find_topic(c: &Connection, name: &str) -> Result<std::sync::Arc<Topic>, Refusal> {

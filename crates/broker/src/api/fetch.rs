@@ -20,12 +20,15 @@ use super::{Broker, Connection, check_epoch, chunks};
 use crate::door::{Answer, Reply};
 use crate::memory::Held;
 use crate::partition::Partition;
+use crate::quotas::{Kind, Who, throttle};
 use crate::slices::{IN_MEMORY_BYTES_MAX, SLICE_BYTES_MAX, Slices};
 
 /// The longest a fetch waits, whatever the client asks: longer than any client's own request timeout.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 /// What an answer may have however full the memory is: a batch of the usual largest size.
 const ANSWER_BYTES_MIN: usize = 1 << 20;
+/// What an answer has about a partition besides its records, about.
+const PARTITION_BYTES: usize = 60;
 /// First version that names topics by their ids.
 const IDS_FROM: i16 = 13;
 /// First version with sessions.
@@ -76,7 +79,9 @@ struct Mark {
 pub(crate) fn handle(c: &Connection, head: RequestHead, request: FetchRequest) -> Reply {
     let c = c.clone();
     Reply::Later(Box::pin(async move {
-        let (response, slices, held) = fetch(&c, request, head.version).await;
+        let limited = c.broker.quotas.limits_clients();
+        let who = limited.then(|| throttle::who(head.client_id.as_deref()));
+        let (response, slices, held) = fetch(&c, request, head.version, who).await;
         Some(Answer { slices, held, ..chunks(&head, &response)? })
     }))
 }
@@ -85,6 +90,7 @@ async fn fetch(
     c: &Connection,
     mut request: FetchRequest,
     version: i16,
+    who: Option<Who>,
 ) -> (FetchResponse, Slices, Option<Held>) {
     let broker = &c.broker;
     let refuse = |code: ErrorCode| {
@@ -98,26 +104,50 @@ async fn fetch(
         _ => (NO_SESSION, FINAL_EPOCH),
     };
     let (named, forgotten) = named(&mut request, by_id);
-    let (context, wanted) = match broker.sessions.open(asked, by_id, named, &forgotten, broker.now_ms()) {
+    let (context, wanted) = match broker.sessions.open(asked, by_id, named, &forgotten, broker.passed_ms()) {
         Ok(opened) => opened,
         Err(code) => return refuse(code),
     };
     let follower = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
     let mut plan = plan(broker, wanted, &request, follower);
+    if let Some(who) = &who {
+        plan.max_bytes = plan.max_bytes.min(broker.quotas.fetch_bytes_max(who));
+        plan.min_bytes = plan.min_bytes.min(plan.max_bytes);
+    }
     let (answers, slices, held) = wait_and_read(c, &plan, request.max_wait_ms).await;
+    let throttle_time_ms = who.map_or(0, |who| pause(c, &who, &answers));
+    if throttle_time_ms > 0 {
+        // Nothing is told now, so that nothing is used; the client asks again when it may.
+        let session_id = context.session_id();
+        let response = FetchResponse { throttle_time_ms, session_id, ..Default::default() };
+        return (response, Slices::default(), None);
+    }
     count(broker, &plan, &answers);
     for (wanted, found) in plan.wanted.iter_mut().zip(&plan.found) {
         if let Ok(partition) = found {
             (wanted.known, wanted.name) = (Arc::downgrade(partition), Some(partition.topic.clone()));
         }
     }
-    match broker.sessions.close(context, plan.wanted, answers, broker.now_ms()) {
+    match broker.sessions.close(context, plan.wanted, answers, broker.passed_ms()) {
         Ok((session_id, told)) => {
             let response = FetchResponse { session_id, responses: grouped(told), ..Default::default() };
             (response, slices, Some(held))
         }
         Err(code) => refuse(code),
     }
+}
+
+/// Counts an answer; how long the client must pause before it gets one, milliseconds.
+fn pause(c: &Connection, who: &Who, answers: &[PartitionData]) -> i32 {
+    let records = answers.iter().map(|data| data.records.as_ref().map_or(0, Bytes::len)).sum::<usize>();
+    let bytes = (records + answers.len() * PARTITION_BYTES) as f64;
+    let (quotas, now_ms) = (&c.broker.quotas, c.broker.passed_ms());
+    let pause_ms = quotas.record(Kind::Fetch, who, bytes, now_ms);
+    if pause_ms > 0 {
+        quotas.unrecord(Kind::Fetch, who, bytes, now_ms);
+        c.mute(pause_ms);
+    }
+    i32::try_from(pause_ms).unwrap_or(i32::MAX)
 }
 
 /// The partitions a request names, and those it forgets.

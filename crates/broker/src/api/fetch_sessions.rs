@@ -292,6 +292,16 @@ fn told(state: &mut State, wanted: Wanted, data: PartitionData) -> Option<(Wante
     Some((wanted, data))
 }
 
+impl Context {
+    /// The id of the session that goes on, whatever is told.
+    pub(super) fn session_id(&self) -> i32 {
+        match self {
+            Self::Incremental(session, _) => session.id,
+            Self::Full { .. } | Self::Sessionless => NO_SESSION,
+        }
+    }
+}
+
 impl Cache {
     fn fresh_id(&mut self) -> i32 {
         loop {

@@ -409,34 +409,14 @@ pub(crate) fn delete_offsets(
     })
 }
 
-/// Deletes the offsets that groups without members committed for a topic that is no more, so that a new topic of the name
-/// is read from where its readers are told to begin. Members that are still there commit anew by themselves.
+/// Deletes what groups committed for a topic that is no more, so that a new topic of the name is read from where its readers
+/// are told to begin. Members that are still there commit anew by themselves.
 pub(crate) async fn forget_topic(broker: &super::Broker, topic: &str) {
     let name = topic.to_owned();
-    let holders = move |shard: &coordinators::Shard| {
-        let groups = shard.list(&[], &[]).into_iter().map(|group| group.group_id);
-        groups.filter_map(|group| offsets_of(shard, group, &name)).collect::<Vec<_>>()
-    };
+    let forget =
+        move |shard: &mut coordinators::Shard, now_ms, token| shard.forget_topic(now_ms, token, &name);
     // Failing means that the coordinator is stopping: the offsets then stay, as they do in Kafka.
-    for request in broker.groups.look_at_all(broker, holders).await.into_iter().flatten().flatten() {
-        let group = request.group_id.clone();
-        let ask = move |shard: &mut coordinators::Shard, now_ms, token| {
-            shard.delete_offsets(now_ms, token, &request)
-        };
-        if let Err(code) = broker.groups.ask(broker, &group, ask).await {
-            tracing::warn!(group, topic, %code, "offsets of a deleted topic stay");
-        }
+    if let Err(code) = broker.groups.ask_all(broker, forget).await {
+        tracing::warn!(topic, %code, "offsets of a deleted topic stay");
     }
-}
-
-/// What a group committed for a topic, as the request that deletes it.
-fn offsets_of(shard: &coordinators::Shard, group_id: String, topic: &str) -> Option<m::OffsetDeleteRequest> {
-    let all = OffsetFetchRequestGroup { group_id: group_id.clone(), topics: None, ..Default::default() };
-    let found = shard.fetch_offsets(&all).topics.into_iter().find(|found| found.name == topic)?;
-    let partition = |p: &OffsetFetchResponsePartitions| {
-        m::offset_delete_request::OffsetDeleteRequestPartition { partition_index: p.partition_index }
-    };
-    let partitions = found.partitions.iter().map(partition).collect();
-    let topics = vec![m::offset_delete_request::OffsetDeleteRequestTopic { name: found.name, partitions }];
-    Some(m::OffsetDeleteRequest { group_id, topics })
 }

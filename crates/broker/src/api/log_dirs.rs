@@ -68,7 +68,8 @@ fn describe_dir(dir: &Arc<LogDir>, asked: &[&Arc<Partition>]) -> DescribeLogDirs
         |(name, partitions): (Arc<str>, _)| DescribeLogDirsTopic { name: name.to_string(), partitions };
     let (total_bytes, usable_bytes) = dir.space();
     let topics = topics.into_iter().map(topic).collect();
-    DescribeLogDirsResult { log_dir, topics, total_bytes, usable_bytes, ..Default::default() }
+    let is_cordoned = dir.is_cordoned();
+    DescribeLogDirsResult { log_dir, topics, total_bytes, usable_bytes, is_cordoned, ..Default::default() }
 }
 
 /// Answers AlterReplicaLogDirs.
@@ -95,6 +96,9 @@ fn alter_one(broker: &Broker, to: &Path, topic: &str, index: i32) -> Result<(), 
     let dir = catalog.root.dir(to).ok_or(ErrorCode::LogDirNotFound)?;
     if !dir.is_online() {
         return Err(ErrorCode::KafkaStorageError);
+    }
+    if dir.is_cordoned() {
+        return Err(ErrorCode::InvalidReplicaAssignment);
     }
     let found = catalog.topic(topic);
     let partition = find(found.as_ref(), index, ErrorCode::UnknownTopicOrPartition).inspect_err(|code| {

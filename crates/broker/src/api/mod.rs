@@ -2,6 +2,7 @@
 
 mod admin;
 mod alter_configs;
+mod client_quotas;
 mod cluster;
 mod configs;
 mod fetch;
@@ -17,6 +18,7 @@ mod topics;
 mod versions;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base::task::Tasks;
 use bytes::Bytes;
@@ -35,6 +37,7 @@ use crate::listeners::Listener;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::partition::Partition;
+use crate::quotas::{Quotas, throttle};
 use crate::resources::Resources;
 use crate::telemetry::{Client, Telemetry};
 
@@ -43,6 +46,8 @@ pub(crate) use topics::create_automatically;
 
 /// How old a fetch session must be before another may take its place (`ServerConfigs` of Kafka has it fixed).
 const SESSION_EVICTION_MS: i64 = 120_000;
+/// No client pauses longer than a month, which is as good as for ever.
+const MUTED_MS_MAX: u64 = 30 * 24 * 3_600_000;
 
 /// What all connections share.
 pub(crate) struct Broker {
@@ -64,6 +69,7 @@ pub(crate) struct Broker {
     producer_ids: ProducerIds,
     pub sessions: fetch_sessions::Sessions,
     pub resources: Arc<Resources>,
+    pub quotas: Arc<Quotas>,
     pub telemetry: Telemetry,
 }
 
@@ -72,13 +78,14 @@ pub(crate) struct Parts {
     pub catalog: Arc<Catalog>,
     pub server: Arc<Server>,
     pub resources: Arc<Resources>,
+    pub quotas: Arc<Quotas>,
     pub listeners: Vec<Listener>,
     pub store: Arc<dyn Store>,
 }
 
 impl Broker {
     pub(crate) fn new(options: &Options, cluster_id: String, parts: Parts, tasks: Tasks) -> Arc<Self> {
-        let Parts { catalog, server, resources, listeners, store } = parts;
+        let Parts { catalog, server, resources, quotas, listeners, store } = parts;
         Arc::new(Self {
             groups: Groups::new(&server),
             memory: Memory::new(
@@ -100,8 +107,14 @@ impl Broker {
             listeners,
             producer_ids: ProducerIds::new(store),
             resources,
+            quotas,
             telemetry: Telemetry::default(),
         })
+    }
+
+    /// A clock that nobody sets, milliseconds from an arbitrary start.
+    pub(crate) fn passed_ms(&self) -> i64 {
+        i64::try_from(self.catalog.root.clock.monotonic().as_millis()).unwrap_or(i64::MAX)
     }
 
     /// The wall clock, milliseconds.
@@ -117,11 +130,30 @@ pub(crate) struct Connection {
     pub peer: Arc<Peer>,
     /// What the client's software calls itself and its version, once ApiVersions told.
     pub software: Arc<Mutex<Option<(String, String)>>>,
+    /// Until when the client must pause.
+    muted: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Connection {
     pub(crate) fn new(broker: Arc<Broker>, peer: Peer) -> Self {
-        Self { broker, peer: Arc::new(peer), software: Arc::default() }
+        Self { broker, peer: Arc::new(peer), software: Arc::default(), muted: Arc::default() }
+    }
+
+    /// Has nothing more read from the client for so long.
+    pub(crate) fn mute(&self, for_ms: i64) {
+        let Ok(for_ms) = u64::try_from(for_ms) else { return };
+        if for_ms > 0 {
+            let until = Instant::now() + Duration::from_millis(for_ms.min(MUTED_MS_MAX));
+            let mut muted = self.muted.lock();
+            *muted = Some(muted.map_or(until, |before| before.max(until)));
+        }
+    }
+
+    /// Until when nothing is to be read; None where the client need not pause.
+    pub(crate) fn muted(&self) -> Option<Instant> {
+        let mut muted = self.muted.lock();
+        *muted = muted.filter(|until| *until > Instant::now());
+        *muted
     }
 
     /// Who asks, for telemetry.
@@ -180,6 +212,8 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::AlterPartitionReassignments,
     ApiKey::ListPartitionReassignments,
     ApiKey::OffsetDelete,
+    ApiKey::DescribeClientQuotas,
+    ApiKey::AlterClientQuotas,
     ApiKey::DescribeQuorum,
     ApiKey::UpdateFeatures,
     ApiKey::DescribeCluster,
@@ -195,6 +229,7 @@ pub(crate) const SERVED: &[ApiKey] = &[
 /// does; only an unknown version of ApiVersions is answered (in version 0, so that any client can read it).
 pub(crate) async fn dispatch(connection: &Connection, frame: Bytes) -> Result<Reply, Close> {
     let (head, mut body) = RequestHead::read(&frame)?;
+    let size = frame.len();
     drop(frame);
     let known = ApiKey::from_i16(head.key).filter(|key| SERVED.contains(key));
     let Some(key) = known else { return Err(Close::Refused(format!("unknown key {}", head.key))) };
@@ -206,7 +241,11 @@ pub(crate) async fn dispatch(connection: &Connection, frame: Bytes) -> Result<Re
         return Err(Close::Refused(format!("unsupported version {v} of {}", key.name())));
     }
     tracing::trace!(key = key.name(), version = v, remote = %connection.peer.remote, "request");
-    serve(connection, key, head, &mut body).await
+    if !connection.broker.quotas.limits_clients() {
+        return serve(connection, key, head, &mut body).await;
+    }
+    let who = throttle::who(head.client_id.as_deref());
+    throttle::count(connection, (key, v), who, size, serve(connection, key, head, &mut body)).await
 }
 
 async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader) -> Result<Reply, Close> {
@@ -297,6 +336,12 @@ async fn serve_admin(
         }
         ApiKey::DescribeProducers => {
             now(head, &admin::producers(c, m::DescribeProducersRequest::read(body, v)?))
+        }
+        ApiKey::DescribeClientQuotas => {
+            now(head, &client_quotas::describe(c, &m::DescribeClientQuotasRequest::read(body, v)?))
+        }
+        ApiKey::AlterClientQuotas => {
+            now(head, &client_quotas::alter(c, m::AlterClientQuotasRequest::read(body, v)?).await)
         }
         ApiKey::UnregisterBroker => {
             now(head, &admin::unregister(c, &m::UnregisterBrokerRequest::read(body, v)?))

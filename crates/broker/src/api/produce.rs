@@ -53,6 +53,9 @@ impl Refused {
 
     /// What `LogValidator` found in a batch for `partition`.
     fn invalid(error: &RecordError, partition: &Partition, rules: &Rules, now_ms: i64) -> Self {
+        if let RecordError::Codec(_) = error {
+            return Self::at(ErrorCode::UnknownServerError, partition);
+        }
         let RecordError::Faults(faults) = error else {
             let known_late = !matches!(error, RecordError::Checksum { .. });
             let log_start = if known_late { partition.log_start().get() } else { -1 };
@@ -253,13 +256,13 @@ fn only_batch(records: Bytes, version: i16) -> Result<Bytes, Refused> {
         Err(RecordError::Truncated) => {}
         Ok(_) | Err(_) => return Err(ErrorCode::InvalidRecord.into()),
     }
-    let codec = batch.compression().map_err(|error| match version < ZSTD_FROM {
-        // There Kafka asks first whether it is zstd, and fails on what it does not know.
-        true => Refused::from(ErrorCode::UnknownServerError),
-        false => Refused::from(error.code()),
-    })?;
-    if codec == Compression::Zstd && version < ZSTD_FROM {
-        return Err(ErrorCode::UnsupportedCompressionType.into());
+    if version < ZSTD_FROM {
+        // There Kafka asks first whether it is zstd, and fails on what it does not know; later it fails with the log at hand.
+        match batch.compression() {
+            Ok(Compression::Zstd) => return Err(ErrorCode::UnsupportedCompressionType.into()),
+            Ok(_) => {}
+            Err(_) => return Err(ErrorCode::UnknownServerError.into()),
+        }
     }
     let size = batch.bytes().len();
     Ok(if size == records.len() { records } else { records.slice(..size) })

@@ -9,7 +9,7 @@ use kafka_wire::messages::delete_records_response::{DeleteRecordsPartitionResult
 use kafka_wire::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 
 use super::{Connection, find};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Topic};
 use crate::partition::Partition;
 use crate::upkeep::remove_later;
 
@@ -22,27 +22,48 @@ pub(crate) async fn delete(c: &Connection, request: DeleteRecordsRequest) -> Del
     for topic in request.topics {
         let found = c.broker.catalog.topic(&topic.name);
         let delay = found.as_ref().map_or(0, |topic| topic.settings.file_delete_delay_ms.max(0));
-        let partitions = topic.partitions.iter().map(|wanted| {
-            let partition = match found.as_ref().is_some_and(|topic| topic.is_internal()) {
-                true => Err(ErrorCode::InvalidTopicException),
-                false => find(found.as_ref(), wanted.partition_index, ErrorCode::UnknownTopicOrPartition),
-            };
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let partition = look_up(found.as_ref(), wanted.partition_index);
+            if let Ok(partition) = &partition {
+                show_all(partition).await;
+            }
             let low = partition.and_then(|partition| {
                 let low = delete_one(c, &partition, wanted.offset, Duration::from_millis(delay as u64));
                 changed.push(partition);
                 low
             });
-            DeleteRecordsPartitionResult {
+            partitions.push(DeleteRecordsPartitionResult {
                 partition_index: wanted.partition_index,
                 low_watermark: low.as_ref().map_or(-1, |low| low.get()),
                 error_code: low.err().map_or(0, ErrorCode::code),
-            }
-        });
-        let partitions = partitions.collect();
+            });
+        }
         response.topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
     }
     save_starts(c, &mut response, changed).await;
     response
+}
+
+/// A partition whose records clients may delete.
+fn look_up(topic: Option<&Arc<Topic>>, index: i32) -> Result<Arc<Partition>, ErrorCode> {
+    let partition = find(topic, index, ErrorCode::UnknownTopicOrPartition)?;
+    match topic {
+        Some(topic) if topic.is_internal() => Err(ErrorCode::InvalidTopicException),
+        // Compaction alone decides what goes.
+        Some(topic) if !topic.settings.deletes => Err(ErrorCode::PolicyViolation),
+        _ => Ok(partition),
+    }
+}
+
+/// What was acknowledged without being flushed (acks=1) is below the high watermark, too, before one counts from there.
+async fn show_all(partition: &Arc<Partition>) {
+    if partition.high_watermark() < partition.log().log().end()
+        && let Some(flushed) = partition.request_flush(true)
+    {
+        // A failure is logged where it happens; the records then stay out of reach.
+        let _ = flushed.await;
+    }
 }
 
 /// Writes the checkpoints of the directories whose logs have new starts; where that fails, its partitions are told so.

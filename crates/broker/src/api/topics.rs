@@ -22,6 +22,9 @@ use crate::catalog::{PARTITIONS_MAX, Refusal, Topic, TopicRecord};
 use crate::config::{self, Values};
 use crate::names;
 
+/// What a client is told when `cordoned.log.dirs` leaves no directory for new partitions (`StripedReplicaPlacer`).
+const ALL_CORDONED: &str = "All brokers are currently fenced, or have all their log directories cordoned.";
+
 /// Makes a topic that a client asked for without having made it, with the broker's defaults.
 pub(crate) async fn create_automatically(broker: &Broker, name: &str) -> Result<Arc<Topic>, Refusal> {
     let internal = name == names::OFFSETS;
@@ -29,7 +32,10 @@ pub(crate) async fn create_automatically(broker: &Broker, name: &str) -> Result<
     let partitions = broker.server.number(key) as i32;
     check_name(broker, name)?;
     check_count(partitions)?;
-    match broker.catalog.create(name, partitions, Values::new()).await {
+    if !broker.catalog.root.takes_partitions() {
+        return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, ALL_CORDONED));
+    }
+    match broker.catalog.create(name, partitions, broker.server.internal_topic(name)).await {
         // Somebody else was faster: theirs will do, once it is here.
         Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => broker
             .catalog
@@ -98,7 +104,8 @@ async fn create_one(
     let partitions = partitions_of(broker, wanted)?;
     check_count(partitions)?;
     let id = match validate_only {
-        true => Uuid::nil(),
+        // Kafka's controller makes up an id in any case.
+        true => names::random_id(),
         false => broker.catalog.create(&wanted.name, partitions, configs.clone()).await?.record.id,
     };
     Ok(CreatableTopicResult {
@@ -125,6 +132,10 @@ fn partitions_of(broker: &Broker, wanted: &CreatableTopic) -> Result<i32, Refusa
         if wanted.num_partitions != -1 && wanted.num_partitions < 1 {
             let text = "Number of partitions was set to an invalid non-positive value.";
             return Err(Refusal::new(ErrorCode::InvalidPartitions, text));
+        }
+        if !broker.catalog.root.takes_partitions() {
+            let text = format!("Unable to replicate the partition {} time(s): {ALL_CORDONED}", factor.max(1));
+            return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, text));
         }
         if factor > 1 {
             // One broker holds one replica.
@@ -282,6 +293,8 @@ async fn grow(c: &Connection, wanted: &CreatePartitionsTopic, validate_only: boo
             return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
         }
         assignments.iter().try_for_each(|a| check_replicas(&c.broker, &a.broker_ids, Some(1)))?;
+    } else if !c.broker.catalog.root.takes_partitions() {
+        return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, ALL_CORDONED));
     }
     if !validate_only {
         c.broker.catalog.alter(&topic, TopicRecord { partitions: count, ..topic.record.clone() }).await?;

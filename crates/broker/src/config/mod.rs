@@ -5,8 +5,7 @@
 //! broker value: this broker's, changed while it runs (DYNAMIC_BROKER) > all brokers', changed while they run
 //!               (DYNAMIC_DEFAULT_BROKER) > given at start (STATIC_BROKER) > default
 //! ```
-//! A topic's key whose other values would change nothing here accepts its default only, unless Kafka itself does nothing
-//! with it on a single broker without tiering; a broker's key that is not used here cannot be changed while it runs.
+//! A broker's key that is not used here cannot be changed while it runs.
 
 mod table;
 
@@ -16,16 +15,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use kafka_wire::record::Compression;
 
+use crate::names;
+
 pub(crate) use table::{Def, Kind, Mode, Scope, find, keys, list, topic_of_synonym};
 
 /// Configurations by name.
 pub(crate) type Values = BTreeMap<String, String>;
-
-/// Topic keys of which only some values are acted on so far.
-const LIMITED: &[(&str, &[&str])] = &[
-    // The compressor has one level.
-    ("compression.lz4.level", &[]),
-];
 
 /// The broker's keys beyond those documented in the table that may be changed while it runs without effect, as on a
 /// Kafka broker without followers.
@@ -34,7 +29,13 @@ const HARMLESS: &[&str] = &[
     "leader.replication.throttled.rate",
     // Not without effect: moves between directories keep to it.
     "replica.alter.log.dirs.io.max.bytes.per.second",
+    // Neither: new partitions go elsewhere.
+    CORDONED,
 ];
+
+/// Directories that new partitions do not go to (KIP-1066), and the word for all of them.
+const CORDONED: &str = "cordoned.log.dirs";
+const ALL_DIRS: &str = "*";
 
 /// Checks a topic's own configurations.
 pub(crate) fn check_topic(values: &Values) -> Result<(), String> {
@@ -44,7 +45,6 @@ pub(crate) fn check_topic(values: &Values) -> Result<(), String> {
     for (name, value) in values {
         let def = find(Scope::Topic, name).expect("looked up above");
         def.check(value)?;
-        check_limited(def, value)?;
     }
     let lag = |name| values.get(name).and_then(|value| value.trim().parse::<i64>().ok());
     let (least, most) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
@@ -61,19 +61,6 @@ pub(crate) fn check_topic(values: &Values) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses what would be accepted and ignored.
-fn check_limited(def: &Def, value: &str) -> Result<(), String> {
-    let Some((_, words)) = LIMITED.iter().find(|(name, _)| *name == def.name) else { return Ok(()) };
-    let default = def.default.unwrap_or_default();
-    if words.is_empty() && !value.trim().eq_ignore_ascii_case(default) {
-        return def.invalid(value, &format!("this broker supports only the default, {default:?}"));
-    }
-    match list(value).find(|word| !words.is_empty() && !words.contains(word)) {
-        Some(_) => def.invalid(value, &format!("this broker supports only {}", words.join(", "))),
-        None => Ok(()),
-    }
-}
-
 /// Checks what a broker (`per_broker`) or all brokers are told while they run.
 pub(crate) fn check_dynamic(values: &Values, per_broker: bool) -> Result<(), String> {
     let refuse = |names: Vec<&str>, text: &str| match names.is_empty() {
@@ -86,9 +73,6 @@ pub(crate) fn check_dynamic(values: &Values, per_broker: bool) -> Result<(), Str
     for (name, value) in values {
         let Some(def) = find(Scope::Broker, name) else { continue };
         def.check(value)?;
-        if let Some(topic) = topic_of_synonym(name) {
-            check_limited(topic, value)?;
-        }
     }
     if !per_broker {
         let own = defs().filter(|def| def.mode == Mode::PerBroker).map(|def| def.name);
@@ -140,9 +124,6 @@ impl Server {
             let own = name.strip_prefix("listener.name.").and_then(|rest| rest.split_once('.'));
             let def = find(Scope::Broker, own.map_or(name, |(_, key)| key));
             def.ok_or_else(|| format!("unknown broker configuration {name}"))?.check(value)?;
-            if let Some(topic) = topic_of_synonym(name) {
-                check_limited(topic, value)?;
-            }
         }
         Ok(Self { statics, dynamic: ArcSwap::default() })
     }
@@ -231,6 +212,51 @@ impl Server {
         Some((codec, level))
     }
 
+    /// Whether no new partitions go to the directory with this path.
+    pub(crate) fn cordons(&self, path: &str) -> bool {
+        let cordoned = self.text(CORDONED).unwrap_or_default();
+        list(&cordoned).any(|dir| dir == ALL_DIRS || dir == path)
+    }
+
+    /// Checks `cordoned.log.dirs` among `values` (`KafkaConfig.validateCordonedLogDirs`).
+    pub(crate) fn check_cordoned(&self, values: &Values) -> Result<(), String> {
+        let Some(value) = values.get(CORDONED) else { return Ok(()) };
+        let entries: Vec<&str> = list(value).collect();
+        if entries.contains(&ALL_DIRS) {
+            return match entries.len() {
+                1 => Ok(()),
+                _ => Err(format!(
+                    "requirement failed: When {CORDONED} is set to {ALL_DIRS}, it must not contain other values"
+                )),
+            };
+        }
+        let dirs = self.text("log.dirs").unwrap_or_default();
+        let missing: Vec<&str> =
+            entries.into_iter().filter(|dir| !list(&dirs).any(|of| of == *dir)).collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "requirement failed: All entries in {CORDONED} must be present in log.dirs or log.dir. \
+                 Missing entries : {}",
+                missing.join(", ")
+            )),
+        }
+    }
+
+    /// What a topic that the broker itself makes is made with (`GroupCoordinatorService.groupMetadataTopicConfigs`).
+    pub(crate) fn internal_topic(&self, name: &str) -> Values {
+        if name != names::OFFSETS {
+            return Values::new();
+        }
+        let segment_bytes = self.number("offsets.topic.segment.bytes").to_string();
+        let configs = [
+            ("cleanup.policy", "compact"),
+            ("compression.type", "producer"),
+            ("segment.bytes", &segment_bytes),
+        ];
+        configs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    }
+
     /// A topic's settings in force.
     pub(crate) fn topic(&self, own: &Values) -> TopicSettings {
         TopicSettings {
@@ -315,6 +341,8 @@ mod tests {
         invalid("min.cleanable.dirty.ratio", "1.5", "Value must be no more than 1");
         invalid("min.cleanable.dirty.ratio", "-0.1", "Value must be at least 0");
         invalid("compression.gzip.level", "0", "Value must be between 1 and 9 or equal to -1");
+        check("compression.lz4.level", "17", "");
+        invalid("compression.lz4.level", "18", "Value must be no more than 17");
         invalid("preallocate", "maybe", "Expected value to be either true or false");
         let codecs = "String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer";
         invalid("compression.type", "foo", codecs);

@@ -46,26 +46,36 @@ pub struct Exported {
     pub put_aside: Option<PathBuf>,
 }
 
-/// Writes the metadata of the topics in `dir`, a broker's directory that nobody uses, beside them.
+/// Writes the metadata of the topics in `dirs`, a broker's directories that nobody uses, into the first of them.
 ///
 /// # Errors
 /// A directory in use, of no broker or not stopped cleanly; a partition that is not there; what disk and store refuse.
 pub async fn export(
     disk: &Arc<dyn Disk>,
-    dir: &Path,
+    dirs: &[PathBuf],
     store: &dyn Store,
     now_ms: i64,
 ) -> Result<Exported, Error> {
-    let none = |what: &str| Error::Config(format!("{} {what}", dir.display()));
-    if !disk.exists(dir) {
-        return Err(none("is not there: nothing has run on it"));
+    let mut locks = Vec::new();
+    for dir in dirs {
+        let none = |what: &str| Error::Config(format!("{} {what}", dir.display()));
+        if !disk.exists(dir) {
+            return Err(none("is not there: nothing has run on it"));
+        }
+        locks.push(DirectoryLock::take(&**disk, dir).map_err(|_| Error::InUse(dir.to_owned()))?);
+        if !directory::is_marked_clean(&**disk, dir) {
+            return Err(none("was not closed by its broker: start it once more and stop it by SIGTERM"));
+        }
     }
-    let _lock = DirectoryLock::take(&**disk, dir).map_err(|_| Error::InUse(dir.to_owned()))?;
-    let meta = MetaProperties::read(&**disk, dir).map_err(Error::io("meta.properties"))?;
-    let meta = meta.ok_or_else(|| none("has no meta.properties: no broker has run on it"))?;
-    if !directory::is_marked_clean(&**disk, dir) {
-        return Err(none("was not closed by its broker: start it once more and stop it by SIGTERM"));
+    let places = dirs.iter().map(|dir| Place::open(&**disk, dir)).collect::<Result<Vec<_>, _>>()?;
+    let (Some(dir), Some(Place { meta, .. })) = (dirs.first(), places.first()) else {
+        return Err(Error::Config("no directory is named".into()));
+    };
+    let ours = |m: &MetaProperties| (&m.cluster_id, m.node_id) == (&meta.cluster_id, meta.node_id);
+    if let Some(other) = places.iter().find(|place| !ours(&place.meta)) {
+        return Err(Error::WrongOwner(format!("{} is another broker's", other.dir.display())));
     }
+    let meta = meta.clone();
     let topics = stored_topics(store).await?;
     let mut records = Records::default();
     for (name, level) in FEATURES {
@@ -87,7 +97,7 @@ pub async fn export(
         records.push(&record, 0)?;
     }
     for (name, topic) in &topics {
-        records.topic(&**disk, dir, &meta, name, topic)?;
+        records.topic(&**disk, &places, name, topic)?;
     }
     let partitions = topics.values().map(|topic| topic.partitions as usize).sum();
     let put_aside = place(disk, dir, meta.node_id, &features, &records.0, now_ms)?;
@@ -118,6 +128,24 @@ fn place(
     Ok(old)
 }
 
+/// One of the broker's directories.
+struct Place<'a> {
+    dir: &'a Path,
+    meta: MetaProperties,
+    /// `directory.id`.
+    id: Uuid,
+}
+
+impl<'a> Place<'a> {
+    fn open(disk: &dyn Disk, dir: &'a Path) -> Result<Self, Error> {
+        let none = |what: &str| Error::Config(format!("{} {what}", dir.display()));
+        let meta = MetaProperties::read(disk, dir).map_err(Error::io("meta.properties"))?;
+        let meta = meta.ok_or_else(|| none("has no meta.properties: no broker has run on it"))?;
+        let id = names::from_base64url(&meta.directory_id);
+        Ok(Self { dir, id: id.ok_or_else(|| none("has no directory.id in its meta.properties"))?, meta })
+    }
+}
+
 /// Records in the order of the log.
 #[derive(Debug, Default)]
 struct Records(Vec<Bytes>);
@@ -141,22 +169,32 @@ impl Records {
     fn topic(
         &mut self,
         disk: &dyn Disk,
-        dir: &Path,
-        meta: &MetaProperties,
+        places: &[Place<'_>],
         name: &str,
         topic: &TopicRecord,
     ) -> Result<(), Error> {
-        let directory = names::from_base64url(&meta.directory_id).ok_or_else(|| {
-            Error::Config(format!("meta.properties has no directory.id in {}", dir.display()))
-        })?;
         self.push(&m::TopicRecord { name: name.to_owned(), topic_id: topic.id }, 0)?;
         self.configs(TOPIC, name, &own_configs(name, &topic.configs))?;
+        let id = names::base64url(&topic.id);
         for partition_id in 0..topic.partitions {
-            let path = dir.join(format!("{name}-{partition_id}"));
-            if directory::topic_id(disk, &path).as_deref() != Some(&names::base64url(&topic.id)) {
-                let text = format!("{} is not there or holds another topic", path.display());
-                return Err(Error::Config(text));
+            let own = format!("{name}-{partition_id}");
+            let mut holding = places
+                .iter()
+                .filter(|place| directory::topic_id(disk, &place.dir.join(&own)).as_deref() == Some(&id));
+            let Some(place) = holding.next() else {
+                let dirs: Vec<_> = places.iter().map(|place| place.dir.display().to_string()).collect();
+                return Err(Error::Config(format!(
+                    "{own} is not in {}, or another topic's: a broker with several directories needs all of them named",
+                    dirs.join(", ")
+                )));
+            };
+            if let Some(other) = holding.next() {
+                let (one, two) = (place.dir.display(), other.dir.display());
+                return Err(Error::Config(format!(
+                    "{own} is in {one} and in {two}: nobody knows which is right"
+                )));
             }
+            let (meta, path) = (&place.meta, place.dir.join(&own));
             let record = m::PartitionRecord {
                 partition_id,
                 topic_id: topic.id,
@@ -165,7 +203,7 @@ impl Records {
                 leader: NO_LEADER,
                 leader_epoch: LeaderEpochs::open(disk, &path).latest().unwrap_or(0),
                 partition_epoch: 0,
-                directories: vec![directory],
+                directories: vec![place.id],
                 ..Default::default()
             };
             self.push(&record, PARTITION_VERSION)?;

@@ -16,6 +16,7 @@ use super::{put_aside, stored_text, stored_topics};
 use crate::api::PRODUCER_IDS;
 use crate::catalog::{self, PARTITIONS_MAX, TopicRecord};
 use crate::config::{self, Values};
+use crate::log_dir::{DirStop, LogDir};
 use crate::resources::{self, Kind};
 use crate::service::CLUSTER_ID;
 use crate::{Error, names};
@@ -45,26 +46,26 @@ pub enum Guards {
     LeftOut,
 }
 
-/// Takes over the directory `dir` of a broker of Apache Kafka that nobody uses: what its metadata log says, when there is
-/// one. The directory is that of broker `broker_id` from then on.
+/// Takes over the directories of a broker of Apache Kafka that nobody uses: what the metadata log in one of them says, when
+/// there is one. The directories are those of broker `broker_id` from then on.
 ///
 /// # Errors
 /// A directory in use; a log that is damaged or newer than Kafka 4.3's; partitions that are not here; what has no place in
 /// this broker; what disk and store refuse. Nothing is changed before all of that is known, but for the last.
 pub async fn import(
     disk: &Arc<dyn Disk>,
-    dir: &Path,
+    dirs: &[PathBuf],
     store: &dyn Store,
     broker_id: i32,
     guards: Guards,
 ) -> Result<Option<Imported>, Error> {
-    if !disk.exists(dir) {
-        return Ok(None);
+    let mut locks = Vec::new();
+    let mut from = Vec::new();
+    for dir in dirs.iter().filter(|dir| disk.exists(dir)) {
+        locks.push(DirectoryLock::take(&**disk, dir).map_err(|_| Error::InUse(dir.to_owned()))?);
+        from.push(Source { disk: &**disk, dir, clean: directory::is_marked_clean(&**disk, dir) });
     }
-    let _lock = DirectoryLock::take(&**disk, dir).map_err(|_| Error::InUse(dir.to_owned()))?;
-    let clean = directory::is_marked_clean(&**disk, dir);
-    let from = Source { disk: &**disk, dir, clean };
-    take_over(from, store, broker_id, guards).await
+    take_over(&from, store, broker_id, guards).await
 }
 
 /// A directory whose lock is held.
@@ -76,24 +77,47 @@ pub(crate) struct Source<'a> {
     pub clean: bool,
 }
 
-/// The same under the directory's lock. What was taken over is in the store, durably, when the log is put aside; running it
+impl<'a> Source<'a> {
+    /// A directory that the broker has taken into possession.
+    pub(crate) fn of(dir: &'a LogDir, stop: &DirStop) -> Self {
+        Self { disk: &*dir.disk, dir: &dir.path, clean: stop.clean }
+    }
+
+    /// Whether the partition's directory is in this one, and that topic's.
+    fn holds(&self, name: &str, id: &str) -> bool {
+        directory::topic_id(self.disk, &self.dir.join(name)).as_deref() == Some(id)
+    }
+
+    fn meta(&self) -> Result<MetaProperties, Error> {
+        let meta = MetaProperties::read(self.disk, self.dir).map_err(Error::io("meta.properties"))?;
+        meta.ok_or_else(|| Error::Config(format!("{} has no meta.properties", self.dir.display())))
+    }
+}
+
+/// The same under the directories' locks. What was taken over is in the store, durably, when the log is put aside; running it
 /// again after a crash does no harm.
 pub(crate) async fn take_over(
-    from: Source<'_>,
+    from: &[Source<'_>],
     store: &dyn Store,
     broker_id: i32,
     guards: Guards,
 ) -> Result<Option<Imported>, Error> {
-    let Source { disk, dir, .. } = from;
+    // Kafka keeps its metadata in the first of its directories, unless it is told otherwise.
+    let with = |source: &&Source<'_>| source.disk.exists(&source.dir.join(metadata_log::DIRECTORY));
+    let Some(Source { disk, dir, .. }) = from.iter().find(with).copied() else { return Ok(None) };
     let log = dir.join(metadata_log::DIRECTORY);
-    if !disk.exists(&log) {
-        return Ok(None);
+    let metas = from.iter().map(Source::meta).collect::<Result<Vec<_>, _>>()?;
+    let meta = metas[0].clone();
+    if let Some(other) = metas.iter().find(|m| (&m.cluster_id, m.node_id) != (&meta.cluster_id, meta.node_id))
+    {
+        return Err(Error::WrongOwner(format!(
+            "the directories belong to broker {} of cluster {} and to broker {} of cluster {}",
+            meta.node_id, meta.cluster_id, other.node_id, other.cluster_id
+        )));
     }
-    let meta = MetaProperties::read(disk, dir).map_err(Error::io("meta.properties"))?;
-    let meta = meta.ok_or_else(|| Error::Config(format!("{} has no meta.properties", dir.display())))?;
     let image = read(disk, &log)?;
     let guarded = image.security.told();
-    let plan = Plan::make(disk, dir, &image, meta.node_id, broker_id)?;
+    let plan = Plan::make(from, &image, meta.node_id, broker_id)?;
     if guards == Guards::Required && !guarded.is_empty() {
         let (dir, guarded) = (dir.display(), guarded.join(", "));
         return Err(Error::Config(format!(
@@ -110,9 +134,9 @@ pub(crate) async fn take_over(
         store.txn(Txn { compare: Vec::new(), success: chunk.to_vec(), failure: Vec::new() }).await?;
     }
     raise_epochs(from, &plan)?;
-    if meta.node_id != broker_id {
+    for (source, meta) in from.iter().zip(metas).filter(|(_, meta)| meta.node_id != broker_id) {
         let meta = MetaProperties { node_id: broker_id, ..meta };
-        meta.write(disk, dir, 0).map_err(Error::io("meta.properties"))?;
+        meta.write(source.disk, source.dir, 0).map_err(Error::io("meta.properties"))?;
     }
     let put_aside = put_aside(disk, &log).map_err(Error::io(log.display()))?;
     disk.sync_dir(dir).map_err(Error::io(dir.display()))?;
@@ -157,7 +181,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn make(disk: &dyn Disk, dir: &Path, image: &Image, node: i32, broker_id: i32) -> Result<Self, Error> {
+    fn make(from: &[Source<'_>], image: &Image, node: i32, broker_id: i32) -> Result<Self, Error> {
         let mut plan = Self {
             topics: BTreeMap::new(),
             resources: BTreeMap::new(),
@@ -168,8 +192,8 @@ impl Plan {
         for (id, topic) in &image.topics {
             check_topic(topic)?;
             for (index, partition) in &topic.partitions {
-                let path = dir.join(format!("{}-{index}", topic.name));
-                let here = directory::topic_id(disk, &path).as_deref() == Some(&names::base64url(id));
+                let (name, id) = (format!("{}-{index}", topic.name), names::base64url(id));
+                let here = from.iter().any(|source| source.holds(&name, &id));
                 if !here || !partition.replicas.contains(&node) {
                     missing.push(format!("{}-{index}", topic.name));
                 }
@@ -181,10 +205,10 @@ impl Plan {
         }
         if let Some(first) = missing.first() {
             return Err(Error::Config(format!(
-                "{} partitions of the cluster are not in {}, {first} for one: only a directory that holds all can be \
-                 taken over",
+                "{} partitions of the cluster are not in {}, {first} for one: only directories that hold all, named \
+                 together, can be taken over",
                 missing.len(),
-                dir.display()
+                from.iter().map(|source| source.dir.display().to_string()).collect::<Vec<_>>().join(", ")
             )));
         }
         for ((kind, name), values) in &image.configs {
@@ -285,17 +309,19 @@ fn check_topic(topic: &Topic) -> Result<(), Error> {
 
 /// No epoch that Kafka told clients may be told again for another leader: each partition goes on with Kafka's newest, from
 /// its end. After an unclean stop the ends are not known; recovery begins an epoch by itself then.
-fn raise_epochs(Source { disk, dir, clean }: Source<'_>, plan: &Plan) -> Result<(), Error> {
-    if !clean {
-        return Ok(());
-    }
-    let ends: Offsets = checkpoints::read(disk, &dir.join(checkpoints::RECOVERY_POINT));
-    for (partition, epoch) in &plan.epochs {
-        let Some(end) = ends.get(partition) else { continue };
-        let path = dir.join(format!("{}-{}", partition.0, partition.1));
-        let mut epochs = LeaderEpochs::open(disk, &path);
-        if epochs.assign(*epoch, (*end).max(Offset(0))) {
-            epochs.save_durably(disk).map_err(Error::io(path.display()))?;
+fn raise_epochs(from: &[Source<'_>], plan: &Plan) -> Result<(), Error> {
+    for Source { disk, dir, .. } in from.iter().copied().filter(|source| source.clean) {
+        let ends: Offsets = checkpoints::read(disk, &dir.join(checkpoints::RECOVERY_POINT));
+        for (partition, epoch) in &plan.epochs {
+            let Some(end) = ends.get(partition) else { continue };
+            let path = dir.join(format!("{}-{}", partition.0, partition.1));
+            if !disk.exists(&path) {
+                continue;
+            }
+            let mut epochs = LeaderEpochs::open(disk, &path);
+            if epochs.assign(*epoch, (*end).max(Offset(0))) {
+                epochs.save_durably(disk).map_err(Error::io(path.display()))?;
+            }
         }
     }
     Ok(())

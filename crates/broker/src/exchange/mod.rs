@@ -40,7 +40,7 @@ pub(crate) fn is_readable(values: &[Bytes]) -> bool {
 }
 
 /// At a broker's start: takes over what Apache Kafka left.
-pub(crate) async fn resume(from: Source<'_>, store: &dyn Store, broker_id: i32) -> Result<(), Error> {
+pub(crate) async fn resume(from: &[Source<'_>], store: &dyn Store, broker_id: i32) -> Result<(), Error> {
     let Some(done) = take_over(from, store, broker_id, Guards::Required).await? else { return Ok(()) };
     let Imported { topics, partitions, deleted, left_out, put_aside } = done;
     tracing::warn!(topics, partitions, ?deleted, ?left_out, put_aside = %put_aside.display(),

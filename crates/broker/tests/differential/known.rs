@@ -1,8 +1,10 @@
 //! What differs by nature, and what differs on purpose. Every line of the second table stands in `docs/compat.md`.
 
 use kafka_wire::ApiKey;
+use kafka_wire::record::Batch;
 use serde_json::Value;
 
+use crate::side::Ids;
 use crate::tree::{self, Difference};
 
 /// Fields that no two brokers share: times, identities, addresses, what a disk holds.
@@ -109,4 +111,69 @@ pub fn open(at: &str) -> bool {
 /// Whether a difference is one on purpose.
 pub fn stated(key: ApiKey, difference: &Difference) -> bool {
     STATED.iter().any(|(stated, path, _)| *stated == key && *path == difference.path)
+}
+
+/// How far apart two brokers may be in answering the same request.
+const CLOCK_MS_MAX: u64 = 60_000;
+
+/// Whether the only difference is when the two were asked: texts that tell of a time (the bounds of timestamps), and
+/// records that a broker writes itself (group offsets: times in header and value, topic ids, and the checksum over them).
+pub fn by_nature(difference: &Difference, ids: (&Ids, &Ids)) -> bool {
+    let (ours, theirs) = (&difference.ours, &difference.theirs);
+    if difference.path.ends_with("error_message") {
+        return ours.contains("The timestamp should be within") && texts_by_clock(ours, theirs);
+    }
+    difference.path == "responses.partitions.records" && records_alike(ours, theirs, ids)
+}
+
+/// The same words with numbers that are not far apart.
+fn texts_by_clock(ours: &str, theirs: &str) -> bool {
+    let split = |text: &str| -> (String, Vec<i64>) {
+        let words =
+            text.split(|c: char| !c.is_ascii_digit() && c != '-').filter_map(|word| word.parse().ok());
+        (text.chars().filter(|c| !c.is_ascii_digit()).collect(), words.collect())
+    };
+    let ((words, a), (same, b)) = (split(ours), split(theirs));
+    words == same && a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.abs_diff(*b) < CLOCK_MS_MAX)
+}
+
+/// The same batches, but for checksums, times that are not far apart and topics' ids. Only where the checksum is right on
+/// both sides, so that what is compared is what was stored.
+fn records_alike(ours: &str, theirs: &str, ids: (&Ids, &Ids)) -> bool {
+    let (ours, theirs) = (tree::unescape(ours), tree::unescape(theirs));
+    if ours.len() != theirs.len() || ours.is_empty() {
+        return false;
+    }
+    let (mut a, mut b) = (&ours[..], &theirs[..]);
+    while let (Ok((one, more)), Ok((two, and))) = (Batch::split(a), Batch::split(b)) {
+        if one.bytes().len() != two.bytes().len() || one.verify().is_err() || two.verify().is_err() {
+            return false;
+        }
+        if !bytes_alike(one.bytes(), two.bytes(), ids) {
+            return false;
+        }
+        (a, b) = (more, and);
+    }
+    // The last may be cut, anywhere.
+    bytes_alike(a, b, ids)
+}
+
+/// Where the checksum of a batch lies.
+const CRC: std::ops::Range<usize> = 17..21;
+
+fn bytes_alike(a: &[u8], b: &[u8], ids: (&Ids, &Ids)) -> bool {
+    let long = |bytes: &[u8], at: usize| {
+        let bytes = bytes.get(at..at + 8)?.try_into().ok()?;
+        Some(i64::from_be_bytes(bytes)).filter(|ms| *ms > 1_500_000_000_000 && *ms < 4_000_000_000_000)
+    };
+    let near = |at: usize| {
+        let both = long(a, at).zip(long(b, at));
+        both.is_some_and(|(a, b)| a.abs_diff(b) < CLOCK_MS_MAX)
+    };
+    let same_topic = |at: usize| {
+        let both = a.get(at..at + 16).zip(b.get(at..at + 16));
+        both.is_some_and(|(a, b)| ids.0.pairs(ids.1).any(|(x, y)| x.as_bytes() == a && y.as_bytes() == b))
+    };
+    let mut differing = (0..a.len()).filter(|at| a[*at] != b[*at] && !CRC.contains(at));
+    differing.all(|at| (at.saturating_sub(7)..=at).any(near) || (at.saturating_sub(15)..=at).any(same_topic))
 }

@@ -21,11 +21,25 @@ const LIST_OFFSETS: i16 = 7;
 /// ListOffsets' word for the end.
 const LATEST: i64 = -1;
 
-/// The ids that a broker gave its topics.
+/// The ids that a broker gave its topics: those of now, and all that it gave to each name, in order.
 #[derive(Default, Clone)]
-pub struct Ids(HashMap<String, Uuid>);
+pub struct Ids(HashMap<String, Uuid>, HashMap<String, Vec<Uuid>>);
 
 impl Ids {
+    fn learn(&mut self, name: String, id: Uuid) {
+        let all = self.1.entry(name.clone()).or_default();
+        if all.last() != Some(&id) {
+            all.push(id);
+        }
+        self.0.insert(name, id);
+    }
+
+    /// The ids that two brokers gave the same topics.
+    pub fn pairs<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a Uuid, &'a Uuid)> {
+        let both = self.1.iter().filter_map(|(name, ids)| Some((ids, other.1.get(name)?)));
+        both.flat_map(|(ours, theirs)| ours.iter().zip(theirs))
+    }
+
     /// The topic's id; one that nobody has for a topic that does not exist.
     pub fn of(&self, name: &str) -> Uuid {
         self.0.get(name).copied().unwrap_or(Uuid::from_u128(0x1234))
@@ -123,7 +137,7 @@ impl Side {
         let named = metadata.topics.iter().filter_map(|topic| Some((topic.name.clone()?, topic)));
         let named: Vec<_> = named.collect();
         // Ids of topics that are gone stay known: an answer about them is about the same topic on both sides.
-        self.ids.0.extend(named.iter().map(|(name, topic)| (name.clone(), topic.topic_id)));
+        named.iter().for_each(|(name, topic)| self.ids.learn(name.clone(), topic.topic_id));
         let public = named.iter().filter(|(_, topic)| !topic.is_internal);
         let mut topics = self.led(public.map(|(name, topic)| (name.clone(), topic.partitions.len()))).await;
         topics.sort();

@@ -82,6 +82,31 @@ impl Parser<'_> {
     }
 }
 
+/// The bytes of a byte string's `Debug` text, in the JSON that a [`Difference`] shows.
+pub fn unescape(shown: &str) -> Vec<u8> {
+    let text: String = serde_json::from_str(shown).unwrap_or_default();
+    let text = text.strip_prefix("b\"").unwrap_or(&text).as_bytes();
+    let (mut bytes, mut at) = (Vec::new(), 0);
+    while let Some(byte) = text.get(at) {
+        let escaped = (*byte == b'\\').then(|| text.get(at + 1)).flatten();
+        let (value, len) = match escaped {
+            None => (*byte, 1),
+            Some(b'x') => {
+                let digits = std::str::from_utf8(&text[at + 2..at + 4]).expect("two digits");
+                (u8::from_str_radix(digits, 16).expect("hexadecimal"), 4)
+            }
+            Some(b'n') => (b'\n', 2),
+            Some(b'r') => (b'\r', 2),
+            Some(b't') => (b'\t', 2),
+            Some(b'0') => (0, 2),
+            Some(other) => (*other, 2),
+        };
+        bytes.push(value);
+        at += len;
+    }
+    bytes
+}
+
 /// One place where two answers differ: the path without indexes, and both values.
 pub struct Difference {
     pub path: String,
@@ -173,4 +198,12 @@ fn debug_text_becomes_a_tree() {
         r#"{"b":[{"d":"x \\\" y","e":null}],"f":-1,"g":"b\"\\x00\\","h":"true"}"#
             .replace("\\x00\\\"", "\\x00\\\\\\\"")
     );
+}
+
+#[test]
+fn bytes_come_back_from_their_text() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let text = format!("{:?}", bytes::Bytes::from(bytes.clone()));
+    let shown = parse(&text).to_string();
+    assert_eq!(unescape(&shown), bytes);
 }

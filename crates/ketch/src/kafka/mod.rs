@@ -198,7 +198,7 @@ pub enum LogCommand {
     ///
     /// Nothing may run on the directory, and what ran last must have stopped cleanly. Apache Kafka 4.3 then serves the same
     /// topics, ids, records, configurations and group offsets. `ketch up` takes back what it did.
-    ExportMetadata(crate::cli::DataDir),
+    ExportMetadata(ExportArgs),
     /// Take over the directory of an Apache Kafka broker (KRaft), which stands at `kafka` in the data directory
     ///
     /// Topics, their ids and configurations and the ids of producers go into the store; the partitions are used as they
@@ -207,9 +207,28 @@ pub enum LogCommand {
 }
 
 #[derive(Debug, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub data_dir: crate::cli::DataDir,
+    #[command(flatten)]
+    pub log_dirs: LogDirs,
+}
+
+/// Where a broker's partitions are.
+#[derive(Debug, Args)]
+pub struct LogDirs {
+    /// The broker's directories, with commas between them [default: kafka in the data directory]; the first has, or gets,
+    /// the metadata
+    #[arg(long, value_name = "DIRS", value_delimiter = ',', env = "KETCH_KAFKA_LOG_DIRS")]
+    pub kafka_log_dirs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub struct ImportArgs {
     #[command(flatten)]
     pub data_dir: crate::cli::DataDir,
+    #[command(flatten)]
+    pub log_dirs: LogDirs,
     /// Take over a cluster that is guarded by ACLs, SCRAM users, delegation tokens or quotas, without them
     #[arg(long)]
     pub leave_out_security: bool,
@@ -282,7 +301,7 @@ pub async fn group(args: GroupArgs) -> Result<()> {
 pub fn log(args: &LogArgs) -> Result<()> {
     match &args.command {
         LogCommand::Inspect(args) => quietly(inspect::run(args)),
-        LogCommand::ExportMetadata(data_dir) => run(exchange::export(data_dir)),
+        LogCommand::ExportMetadata(args) => run(exchange::export(args)),
         LogCommand::ImportMetadata(args) => run(exchange::import(args)),
     }
 }

@@ -1,0 +1,235 @@
+//! Where listeners' keys and certificates come from: PEM, or PKCS12 stores as Java's keytool makes them.
+//!
+//! ```text
+//! ssl.keystore.type=PEM     .location: a file with both; or .certificate.chain and .key. A key may be under ssl.key.password
+//! ssl.keystore.type=PKCS12  .location, .password
+//! ssl.keystore.type=JKS     the default: as Java does, what is in the file decides; Java's own format is not read
+//! ```
+//! The same of `ssl.truststore`.
+
+use base::disk::Disk;
+use p12_keystore::{KeyStore, KeyStoreEntry, Pkcs12ImportPolicy};
+use pkcs8::{EncryptedPrivateKeyInfoRef, SecretDocument};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// How Java's own format begins.
+const JKS_MAGIC: [u8; 4] = [0xfe, 0xed, 0xfe, 0xed];
+const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
+/// How long lines of PEM are.
+const PEM_LINE: usize = 64;
+
+/// A listener's configurations and the disk they point to.
+pub(crate) struct Stores<'a> {
+    pub disk: &'a dyn Disk,
+    pub get: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// A certificate chain with its key.
+pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// A store's content.
+enum Content {
+    Pem(Vec<u8>),
+    Pkcs12(KeyStore),
+}
+
+impl Stores<'_> {
+    fn get(&self, key: &str) -> Option<String> {
+        (self.get)(key)
+    }
+
+    /// The certificates and the key that the listener shows.
+    pub(crate) fn identity(&self) -> Result<Identity, String> {
+        let inline = |key: &str| self.get(key).map(String::into_bytes);
+        let stored = self.content("ssl.keystore")?;
+        let (chain, key) = (inline("ssl.keystore.certificate.chain"), inline("ssl.keystore.key"));
+        let pem = match stored {
+            Some(Content::Pkcs12(store)) => return from_pkcs12(&store),
+            Some(Content::Pem(pem)) => Some(pem),
+            None => None,
+        };
+        let (Some(chain), Some(key)) = (chain.or_else(|| pem.clone()), key.or(pem)) else {
+            return Err("SSL needs ssl.keystore.location, or .certificate.chain and .key".into());
+        };
+        let chain = certificates(&chain)?;
+        let key = private_key(&key, self.get("ssl.key.password").as_deref())?;
+        Ok((chain, key))
+    }
+
+    /// The certificates that clients' are checked with.
+    pub(crate) fn trusted(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+        let stored = self.content("ssl.truststore")?;
+        if let Some(pem) = self.get("ssl.truststore.certificates") {
+            return certificates(pem.as_bytes());
+        }
+        match stored {
+            None => Ok(Vec::new()),
+            Some(Content::Pem(pem)) => certificates(&pem),
+            Some(Content::Pkcs12(store)) => {
+                let certificate = |(_, entry): (_, &KeyStoreEntry)| match entry {
+                    KeyStoreEntry::Certificate(found) => Some(CertificateDer::from(found.as_der().to_vec())),
+                    _ => None,
+                };
+                Ok(store.entries().filter_map(certificate).collect())
+            }
+        }
+    }
+
+    /// What the file of a store holds; None without a file.
+    fn content(&self, store: &str) -> Result<Option<Content>, String> {
+        let kind = self.get(&format!("{store}.type")).unwrap_or_else(|| "JKS".into()).to_ascii_uppercase();
+        if !["PEM", "PKCS12", "JKS"].contains(&kind.as_str()) {
+            return Err(format!("{store}.type {kind} is not served, PEM and PKCS12 are"));
+        }
+        let inline = ["certificate.chain", "key", "certificates"];
+        if kind != "PEM" && inline.iter().any(|key| self.get(&format!("{store}.{key}")).is_some()) {
+            return Err(format!("{store}.type must be PEM for certificates and keys in the configuration"));
+        }
+        let Some(path) = self.get(&format!("{store}.location")) else { return Ok(None) };
+        let bytes = self.disk.read(path.as_ref()).map_err(|error| format!("{path}: {error}"))?;
+        if kind == "PEM" {
+            return Ok(Some(Content::Pem(bytes)));
+        }
+        if bytes.starts_with(&JKS_MAGIC) {
+            return Err(format!(
+                "{path} is in Java's own format, which is not read; `keytool -importkeystore -srckeystore {path} \
+                 -destkeystore {path}.p12 -deststoretype PKCS12` makes one that is"
+            ));
+        }
+        let password = self.get(&format!("{store}.password")).unwrap_or_default();
+        let read = KeyStore::from_pkcs12(&bytes, &password, Pkcs12ImportPolicy::Relaxed);
+        let store =
+            read.map_err(|error| format!("{path} is no PKCS12 store under {store}.password: {error}"))?;
+        Ok(Some(Content::Pkcs12(store)))
+    }
+}
+
+fn from_pkcs12(store: &KeyStore) -> Result<Identity, String> {
+    let (_, chain) = store.private_key_chain().ok_or("the keystore has no private key")?;
+    let key = PrivatePkcs8KeyDer::from(chain.key().as_der().to_vec());
+    let certificates = chain.certs().iter().map(|found| CertificateDer::from(found.as_der().to_vec()));
+    Ok((certificates.collect(), key.into()))
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>();
+    found.map_err(|error| format!("certificates: {error}"))
+}
+
+/// The key in a PEM text; one under a password is PKCS#8 with PBES2, as Kafka wants it.
+fn private_key(pem: &[u8], password: Option<&str>) -> Result<PrivateKeyDer<'static>, String> {
+    let Some(encrypted) = section(&String::from_utf8_lossy(pem), ENCRYPTED) else {
+        return PrivateKeyDer::from_pem_slice(pem).map_err(|error| format!("key: {error}"));
+    };
+    let password = password.ok_or("the key is under a password: set ssl.key.password")?;
+    let bad = |error: &dyn std::fmt::Display| format!("key under ssl.key.password: {error}");
+    let (_, document) = SecretDocument::from_pem(&encrypted).map_err(|error| bad(&error))?;
+    let locked = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|error| bad(&error))?;
+    let open = locked.decrypt(password).map_err(|error| bad(&error))?;
+    Ok(PrivatePkcs8KeyDer::from(open.as_bytes().to_vec()).into())
+}
+
+/// A section of a PEM text on its own, with lines as they should be: in properties it is often all one line.
+fn section(pem: &str, label: &str) -> Option<String> {
+    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+    let (_, rest) = pem.split_once(&begin)?;
+    let (body, _) = rest.split_once(&end)?;
+    let body: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let lines: Vec<_> = body.chunks(PEM_LINE).map(String::from_utf8_lossy).collect();
+    Some(format!("{begin}\n{}\n{end}\n", lines.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::disk::RealDisk;
+    use p12_keystore::{Certificate, PrivateKey, PrivateKeyChain};
+    use pkcs8::PrivateKeyInfoRef;
+    use pkcs8::pkcs5::pbes2::Parameters;
+
+    fn identity(pairs: &[(&str, &str)]) -> Result<Identity, String> {
+        let find =
+            |key: &str| pairs.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned());
+        Stores { disk: &RealDisk, get: &find }.identity()
+    }
+
+    fn signed() -> rcgen::CertifiedKey<rcgen::KeyPair> {
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
+    }
+
+    #[test]
+    fn keys_under_a_password() {
+        let signed = signed();
+        let der = signed.signing_key.serialize_der();
+        let (salt, iv) = ([7; 16], [9; 16]);
+        let params = Parameters::generate_pbkdf2_sha256_aes256cbc(1000, &salt, iv).unwrap();
+        let locked =
+            PrivateKeyInfoRef::try_from(&*der).unwrap().encrypt_with_params(params, "secret").unwrap();
+        let locked = locked.to_pem(ENCRYPTED, pkcs8::LineEnding::LF).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("both.pem");
+        std::fs::write(&file, format!("{}{}", &*locked, signed.cert.pem())).unwrap();
+        let file = file.to_str().unwrap();
+        let pem = [("ssl.keystore.type", "PEM"), ("ssl.keystore.location", file)];
+        let (chain, key) = identity(&[&pem[..], &[("ssl.key.password", "secret")]].concat()).unwrap();
+        assert_eq!((chain.len(), key.secret_der()), (1, &*der));
+        assert!(identity(&pem).unwrap_err().contains("set ssl.key.password"));
+        let error = identity(&[&pem[..], &[("ssl.key.password", "wrong")]].concat()).unwrap_err();
+        assert!(error.starts_with("key under ssl.key.password"), "{error}");
+        // All one line, as in a file of properties.
+        let line = locked.replace('\n', " ");
+        let chain = signed.cert.pem();
+        let inline = [
+            ("ssl.keystore.type", "PEM"),
+            ("ssl.keystore.key", &*line),
+            ("ssl.keystore.certificate.chain", &*chain),
+            ("ssl.key.password", "secret"),
+        ];
+        assert_eq!(identity(&inline).unwrap().1.secret_der(), &*der);
+    }
+
+    #[test]
+    fn pkcs12_stores() {
+        let signed = signed();
+        let der = signed.signing_key.serialize_der();
+        let certificate = Certificate::from_der(signed.cert.der()).unwrap();
+        let chain =
+            PrivateKeyChain::new("broker", PrivateKey::from_der(&der).unwrap(), [certificate.clone()]);
+        let mut store = KeyStore::new();
+        store.add_entry("broker", KeyStoreEntry::PrivateKeyChain(chain));
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let file = write("keys.p12", &store.writer("secret").write().unwrap());
+        let given = [("ssl.keystore.location", &*file), ("ssl.keystore.password", "secret")];
+        // Without a type it is Java's default, which reads both.
+        for kind in [&[][..], &[("ssl.keystore.type", "PKCS12")], &[("ssl.keystore.type", "jks")]] {
+            let (chain, key) = identity(&[&given[..], kind].concat()).unwrap();
+            assert_eq!((&*chain[0], key.secret_der()), (&**signed.cert.der(), &*der));
+        }
+        let error = identity(&[given[0], ("ssl.keystore.password", "wrong")]).unwrap_err();
+        assert!(error.contains("no PKCS12 store under ssl.keystore.password"), "{error}");
+        let java = write("keys.jks", &[&JKS_MAGIC[..], &[0; 20]].concat());
+        assert!(
+            identity(&[("ssl.keystore.location", &java)]).unwrap_err().contains("keytool -importkeystore")
+        );
+        assert!(identity(&[("ssl.keystore.type", "BCFKS")]).unwrap_err().contains("is not served"));
+        assert!(identity(&[("ssl.keystore.key", "x")]).unwrap_err().contains("must be PEM"));
+        assert!(identity(&[]).unwrap_err().contains("needs ssl.keystore"));
+
+        let mut store = KeyStore::new();
+        store.add_entry("ca", KeyStoreEntry::Certificate(certificate));
+        let file = write("trust.p12", &store.writer("secret").write().unwrap());
+        let find = |key: &str| match key {
+            "ssl.truststore.location" => Some(file.clone()),
+            "ssl.truststore.password" => Some("secret".to_owned()),
+            _ => None,
+        };
+        let trusted = Stores { disk: &RealDisk, get: &find }.trusted().unwrap();
+        assert_eq!(trusted, [signed.cert.der().clone()]);
+    }
+}
