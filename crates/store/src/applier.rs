@@ -34,6 +34,9 @@ pub(crate) const DURABLE_EVERY: Duration = Duration::from_millis(100);
 /// Under load a durable commit takes tens of milliseconds in which nothing is applied. It comes so much later than the
 /// last one took, so that it takes at most about a tenth of the time ...
 const DURABLE_SHARE: u32 = 10;
+/// ... and no earlier than this when so many entries wait for it: most of a page's changes then come before it is written.
+const DURABLE_EVERY_LOADED: Duration = Duration::from_millis(500);
+const LOADED_ENTRIES: usize = 1000;
 /// ... but no later than this.
 const DURABLE_EVERY_MAX: Duration = Duration::from_secs(1);
 /// A handful of entries waits longer: replaying them costs nothing, a durable commit of the state writes a hundred KiB or
@@ -285,7 +288,12 @@ impl Applier {
     fn lag_max(&self) -> Duration {
         // With more than one segment a durable commit sets free what the log takes, and after a compaction values.
         let few = self.pending <= LAZY_ENTRIES && self.log.segments().len() <= 1 && !self.db.would_free();
-        if few { LAZY_EVERY } else { self.durable_every }
+        let loaded = self.pending >= LOADED_ENTRIES;
+        match (few, loaded) {
+            (true, _) => LAZY_EVERY,
+            (false, false) => self.durable_every,
+            (false, true) => self.durable_every.max(DURABLE_EVERY_LOADED),
+        }
     }
 
     fn apply_batch(&mut self, batch: Batch, durable: bool) -> Result<(), StateError> {

@@ -1,5 +1,6 @@
 //! Transactions: mvcc's map over the tree and the values apart from it.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -27,11 +28,43 @@ pub(crate) struct Change<'t> {
     moved: Option<Vec<u8>>,
     /// A record as it goes into the tree.
     scratch: Vec<u8>,
+    /// The version that was read last, as the tree has it: what is read is often moved next.
+    seen: RefCell<Seen>,
+}
+
+/// What the tree has at a key; nothing in the beginning.
+#[derive(Default)]
+struct Seen {
+    key: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+impl Seen {
+    fn note(&mut self, key: &[u8], raw: &[u8]) {
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.raw.clear();
+        self.raw.extend_from_slice(raw);
+    }
+
+    /// Something else is at the key from now on.
+    fn forget(&mut self, key: &[u8]) {
+        if self.key == key {
+            self.key.clear();
+        }
+    }
 }
 
 impl<'t> Change<'t> {
     pub(super) fn new(table: Table<'t, Raw, Raw>, values: &'t Values) -> Self {
-        Self { table, values, ledger: Ledger::default(), moved: None, scratch: Vec::new() }
+        Self {
+            table,
+            values,
+            ledger: Ledger::default(),
+            moved: None,
+            scratch: Vec::new(),
+            seen: RefCell::default(),
+        }
     }
 
     /// Notes the last entry applied.
@@ -59,6 +92,7 @@ impl<'t> Change<'t> {
 
     /// Puts what is in `scratch` at the key of a version.
     fn put_scratch(&mut self, key: &[u8]) -> Result<(), StateError> {
+        self.seen.get_mut().forget(key);
         let before = self.table.insert(key, &self.scratch[..]).map_err(storage)?;
         let before = before.map(|raw| values::pointer_at(key, raw.value())).transpose()?.flatten();
         self.left(key, before);
@@ -162,8 +196,10 @@ fn get(
     segments: impl FnOnce() -> Arc<Segments>,
     key: &[u8],
     whole: bool,
+    note: impl FnOnce(&[u8]),
 ) -> Result<Option<Bytes>, StateError> {
     let Some(guard) = table.get(key).map_err(storage)? else { return Ok(None) };
+    note(guard.value());
     match values::parse(key, guard.value())? {
         Physical::Whole(record) => Ok(Some(Bytes::copy_from_slice(record))),
         Physical::Apart { pointer, .. } if whole => {
@@ -216,10 +252,10 @@ fn scan_whole(
 
 impl Reader for View {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        get(&self.table, || self.segments.clone(), key, true)
+        get(&self.table, || self.segments.clone(), key, true, |_| {})
     }
     fn head(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        get(&self.table, || self.segments.clone(), key, false)
+        get(&self.table, || self.segments.clone(), key, false, |_| {})
     }
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError> {
         scan_whole(self, from, to, reverse, visit)
@@ -237,10 +273,20 @@ impl Reader for View {
 
 impl Reader for Change<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        get(&self.table, || self.values.segments(), key, true)
+        get(
+            &self.table,
+            || self.values.segments(),
+            key,
+            true,
+            |raw| {
+                if key.first() == Some(&layout::CURRENT) {
+                    self.seen.borrow_mut().note(key, raw);
+                }
+            },
+        )
     }
     fn head(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        get(&self.table, || self.values.segments(), key, false)
+        get(&self.table, || self.values.segments(), key, false, |_| {})
     }
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError> {
         scan_whole(self, from, to, reverse, visit)
@@ -282,6 +328,7 @@ impl State for Change<'_> {
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<(), StateError> {
+        self.seen.get_mut().forget(key);
         let before = self.table.remove(key).map_err(storage)?;
         let before = before.map(|raw| values::pointer_at(key, raw.value())).transpose()?.flatten();
         self.left(key, before);
@@ -289,16 +336,18 @@ impl State for Change<'_> {
     }
 
     fn supersede(&mut self, current: &[u8], old: &[u8]) -> Result<(), StateError> {
-        let found = self.table.get(current).map_err(storage)?;
-        let found =
-            found.ok_or_else(|| StateError::Corrupt(format!("nothing is at {}", current.escape_ascii())))?;
+        if self.seen.get_mut().key != current {
+            let found = self.table.get(current).map_err(storage)?;
+            let nothing = || StateError::Corrupt(format!("nothing is at {}", current.escape_ascii()));
+            self.seen.get_mut().note(current, found.ok_or_else(nothing)?.value());
+        }
+        let raw = &self.seen.get_mut().raw;
+        let apart = matches!(values::parse(current, raw)?, Physical::Apart { .. });
         self.scratch.clear();
-        let apart = matches!(values::parse(current, found.value())?, Physical::Apart { .. });
         if !apart {
             self.scratch.extend_from_slice(&layout::event_tag(true));
         }
-        self.scratch.extend_from_slice(found.value());
-        drop(found);
+        self.scratch.extend_from_slice(raw);
         self.put_scratch(old)?;
         self.moved = apart.then(|| current.to_vec());
         Ok(())

@@ -128,6 +128,12 @@ mod tests {
             for n in 0..3000_u32 {
                 state.put(&n.to_be_bytes(), &[&[7; 700]])?;
             }
+            // Values that are apart from the tree, here and there.
+            for n in 0..500_u32 {
+                let record = vec![1; 30 + n as usize];
+                state.put(&[&b"k"[..], &n.to_be_bytes()].concat(), &[&record])?;
+                state.put(&mvcc::layout::old(&n.to_be_bytes(), store_api::Revision(9)), &[&record])?;
+            }
             state.put(b"\0applied", &[b"x"])
         })
         .unwrap();
@@ -154,6 +160,8 @@ mod tests {
             all
         };
         assert_eq!(all(&from), all(&received.db));
-        assert_eq!(all(&from).len(), 3001);
+        assert_eq!(all(&from).len(), 4001);
+        assert_eq!(received.db.values().live_bytes(), from.values().live_bytes());
+        assert!(from.values().live_bytes() > 0);
     }
 }

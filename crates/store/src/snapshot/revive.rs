@@ -121,19 +121,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (old, new) = (dir.path().join("old"), dir.path().join("new"));
         let tasks = base::task::Tasks::new();
+        let put = async |store: &crate::Handle, n: usize| {
+            // Half of the values are apart from the tree.
+            let put = Op::put(format!("k{n}"), "v".repeat(1 + n % 2 * 300));
+            store.txn(Txn { success: vec![put], ..Txn::default() }).await.unwrap();
+        };
         let store = crate::Service::start(crate::Options::new(&old), &tasks).unwrap();
         for n in 0..40 {
-            let put = Op::put(format!("k{n}"), "v");
-            store.txn(Txn { success: vec![put], ..Txn::default() }).await.unwrap();
+            put(&store, n).await;
         }
-        // As a crash leaves it: the state has no durable commit of these, the log has all.
+        store.close().await;
+        let store = crate::Service::start(crate::Options::new(&old), &tasks).unwrap();
+        for n in 30..70 {
+            put(&store, n).await;
+        }
+        // As a crash leaves it: the state has no durable commit of the last, the log has all.
         let crashed = dir.path().join("crashed");
-        std::fs::create_dir_all(crashed.join("wal")).unwrap();
+        std::fs::create_dir_all(&crashed).unwrap();
         for name in ["state.redb", "FORMAT", "MEMBER"] {
             std::fs::copy(old.join(name), crashed.join(name)).unwrap();
         }
-        for name in RealDisk.list(&old.join("wal")).unwrap() {
-            std::fs::copy(old.join("wal").join(&name), crashed.join("wal").join(&name)).unwrap();
+        for part in ["values", "wal"] {
+            std::fs::create_dir_all(crashed.join(part)).unwrap();
+            for name in RealDisk.list(&old.join(part)).unwrap() {
+                std::fs::copy(old.join(part).join(&name), crashed.join(part).join(&name)).unwrap();
+            }
         }
         let told = revive(&crashed, &new).unwrap();
         assert_eq!(told.revision, store.revision());

@@ -88,7 +88,7 @@ impl<'s> Cursor<'s> {
 impl Cursor<'_> {
     /// Where the bytes in memory begin, and how many there are.
     pub(super) fn window_place(&self) -> (u64, usize) {
-        (self.window.from, self.window.bytes.len())
+        (self.window.from, self.window.len)
     }
 }
 
@@ -97,12 +97,15 @@ impl Cursor<'_> {
 pub(super) struct Window {
     segment: u32,
     from: u64,
+    /// As long as the longest read so far: memory is cleared once.
     bytes: Vec<u8>,
+    /// How much of it counts.
+    len: usize,
 }
 
 impl Window {
     fn covers(&self, segment: &Segment, from: u64, len: usize) -> bool {
-        let end = self.from + self.bytes.len() as u64;
+        let end = self.from + self.len as u64;
         self.segment == segment.id && from >= self.from && from + len as u64 <= end
     }
 
@@ -117,14 +120,14 @@ impl Window {
         if !self.covers(segment, from, len) {
             let there = segment.written().saturating_sub(from);
             let ahead = usize::try_from(there).map_or(ahead, |there| there.min(ahead));
-            // Nothing of the old content counts if the read fails.
-            (self.segment, self.from) = (segment.id, from);
-            self.bytes.clear();
-            self.bytes.resize(len.max(ahead), 0);
-            if let Err(error) = read_exact(segment, from, &mut self.bytes) {
-                self.bytes.clear();
-                return Err(error);
+            let wanted = len.max(ahead);
+            if self.bytes.len() < wanted {
+                self.bytes.resize(wanted, 0);
             }
+            // Nothing of the old content counts if the read fails.
+            (self.segment, self.from, self.len) = (segment.id, from, 0);
+            read_exact(segment, from, &mut self.bytes[..wanted])?;
+            self.len = wanted;
         }
         let at = (from - self.from) as usize;
         Ok(&self.bytes[at..at + len])

@@ -218,7 +218,8 @@ impl Values {
         }
         let known = self.segments();
         for name in self.disk.list(&self.dir).map_err(Error::io(&self.dir))? {
-            if !number(&name).is_some_and(|id| known.contains_key(&id)) {
+            // Nobody else's.
+            if number(&name).is_some_and(|id| !known.contains_key(&id)) {
                 let path = self.dir.join(&name);
                 self.disk.remove_file(&path).map_err(Error::io(&path))?;
             }
