@@ -12,8 +12,8 @@
 //! ```
 //! A reply means that the entry is durable in the log. The state is committed without a sync, and durably about every
 //! 100 ms while there are writes, under load twice a second, its pages and syncs by a thread of their own (see `backend`);
-//! after a crash the log is replayed from the state's applied index. Segments of the log below the last *durable* applied index are removed. Nothing
-//! runs and nothing is written while nobody writes.
+//! after a crash the log is replayed from the state's applied index. Segments of the log below the last *durable* applied
+//! index are removed. Nothing runs and nothing is written while nobody writes.
 //!
 //! On disk, under `Options::dir`: `FORMAT` (version, refused when newer), `MEMBER` (cluster and member id), `state.redb`,
 //! `values/<8 hex digits>` (values apart from the tree, see `values`),
