@@ -9,13 +9,23 @@
 
 use base::disk::Disk;
 use p12_keystore::{KeyStore, KeyStoreEntry, Pkcs12ImportPolicy};
-use pkcs8::{EncryptedPrivateKeyInfoRef, SecretDocument};
+use pkcs8::der::Encode as _;
+use pkcs8::spki::SubjectPublicKeyInfoRef;
+use pkcs8::{EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef, SecretDocument};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// How Java's own format begins.
 const JKS_MAGIC: [u8; 4] = [0xfe, 0xed, 0xfe, 0xed];
 const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
+/// Keys of elliptic curves (id-ecPublicKey).
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// Tags of DER.
+const INTEGER: u8 = 0x02;
+const BITS: u8 = 0x03;
+const OCTETS: u8 = 0x04;
+const SEQUENCE: u8 = 0x30;
+const PUBLIC_HALF: u8 = 0xa1;
 /// How long lines of PEM are.
 const PEM_LINE: usize = 64;
 
@@ -54,6 +64,7 @@ impl Stores<'_> {
         };
         let chain = certificates(&chain)?;
         let key = private_key(&key, self.get("ssl.key.password").as_deref())?;
+        let key = completed(key, &chain);
         Ok((chain, key))
     }
 
@@ -105,11 +116,74 @@ impl Stores<'_> {
     }
 }
 
+/// A key of an elliptic curve with its public half, taken from the certificate where it is not there: Java leaves it out, and
+/// ring wants it. Any other key as it is.
+fn completed(key: PrivateKeyDer<'static>, chain: &[CertificateDer<'_>]) -> PrivateKeyDer<'static> {
+    let PrivateKeyDer::Pkcs8(given) = &key else { return key };
+    match chain.first().and_then(|leaf| with_public_half(given.secret_pkcs8_der(), leaf)) {
+        Some(whole) => PrivatePkcs8KeyDer::from(whole).into(),
+        None => key,
+    }
+}
+
+/// `PrivateKeyInfo { 0, algorithm, OCTET STRING { ECPrivateKey { 1, secret, [1] public } } }` (RFC 5208, RFC 5915).
+fn with_public_half(pkcs8: &[u8], leaf: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let info = PrivateKeyInfoRef::try_from(pkcs8).ok().filter(|info| info.algorithm.oid == EC)?;
+    let (tag, fields, _) = element(info.private_key.as_bytes())?;
+    let (version, _, rest) = element(fields)?;
+    let (kind, secret, mut rest) = element(rest)?;
+    if (tag, version, kind) != (SEQUENCE, INTEGER, OCTETS) {
+        return None;
+    }
+    while let Some((tag, _, after)) = element(rest) {
+        if tag == PUBLIC_HALF {
+            return None;
+        }
+        rest = after;
+    }
+    let certificate = rustls::server::ParsedCertificate::try_from(leaf).ok()?;
+    let public = certificate.subject_public_key_info();
+    let public = SubjectPublicKeyInfoRef::try_from(public.as_ref()).ok()?;
+    let public = [&[0][..], public.subject_public_key.as_bytes()?].concat();
+    let key =
+        [wrapped(INTEGER, &[1]), wrapped(OCTETS, secret), wrapped(PUBLIC_HALF, &wrapped(BITS, &public))];
+    let key = wrapped(SEQUENCE, &key.concat());
+    let whole = [wrapped(INTEGER, &[0]), info.algorithm.to_der().ok()?, wrapped(OCTETS, &key)];
+    Some(wrapped(SEQUENCE, &whole.concat()))
+}
+
+/// The first element of some DER: tag, content, what follows.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (len, rest) = match first {
+        0x00..=0x7f => (usize::from(first), rest),
+        0x81 => (usize::from(*rest.first()?), &rest[1..]),
+        0x82 => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), &rest[2..]),
+        _ => return None,
+    };
+    let (content, after) = rest.split_at_checked(len)?;
+    Some((tag, content, after))
+}
+
+fn wrapped(tag: u8, content: &[u8]) -> Vec<u8> {
+    let len = content.len();
+    let mut der = match len {
+        0..=0x7f => vec![tag, len as u8],
+        0x80..=0xff => vec![tag, 0x81, len as u8],
+        _ => vec![tag, 0x82, (len >> 8) as u8, len as u8],
+    };
+    der.extend_from_slice(content);
+    der
+}
+
 fn from_pkcs12(store: &KeyStore) -> Result<Identity, String> {
     let (_, chain) = store.private_key_chain().ok_or("the keystore has no private key")?;
     let key = PrivatePkcs8KeyDer::from(chain.key().as_der().to_vec());
     let certificates = chain.certs().iter().map(|found| CertificateDer::from(found.as_der().to_vec()));
-    Ok((certificates.collect(), key.into()))
+    let certificates: Vec<_> = certificates.collect();
+    let key = completed(key.into(), &certificates);
+    Ok((certificates, key))
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -145,7 +219,6 @@ mod tests {
     use super::*;
     use base::disk::RealDisk;
     use p12_keystore::{Certificate, PrivateKey, PrivateKeyChain};
-    use pkcs8::PrivateKeyInfoRef;
     use pkcs8::pkcs5::pbes2::Parameters;
 
     fn identity(pairs: &[(&str, &str)]) -> Result<Identity, String> {
@@ -187,6 +260,29 @@ mod tests {
             ("ssl.key.password", "secret"),
         ];
         assert_eq!(identity(&inline).unwrap().1.secret_der(), &*der);
+    }
+
+    /// Java writes keys of elliptic curves without their public half.
+    #[test]
+    fn keys_without_their_public_half() {
+        let signed = signed();
+        let der = signed.signing_key.serialize_der();
+        let info = PrivateKeyInfoRef::try_from(&*der).unwrap();
+        let (_, fields, _) = element(info.private_key.as_bytes()).unwrap();
+        let (_, _, rest) = element(fields).unwrap();
+        let (_, secret, rest) = element(rest).unwrap();
+        assert!(!rest.is_empty(), "this one has it");
+        let half = wrapped(SEQUENCE, &[wrapped(INTEGER, &[1]), wrapped(OCTETS, secret)].concat());
+        let algorithm = info.algorithm.to_der().unwrap();
+        let java = [wrapped(INTEGER, &[0]), algorithm, wrapped(OCTETS, &half)].concat();
+        let java = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(wrapped(SEQUENCE, &java)));
+        let usable = |key: &PrivateKeyDer<'_>| rustls::crypto::ring::sign::any_supported_type(key).is_ok();
+        assert!(!usable(&java));
+        let chain = [signed.cert.der().clone()];
+        assert!(usable(&completed(java, &chain)));
+        // One that is whole stays as it is.
+        let whole = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(der.clone()));
+        assert_eq!(completed(whole, &chain).secret_der(), &*der);
     }
 
     #[test]

@@ -292,3 +292,56 @@ async fn partitions_move_between_log_directories_by_kafkas_tools() {
     assert_eq!(ends.trim(), "t:0:100");
     served.stop().await;
 }
+
+/// Keystores as keytool makes them: the broker shows the key of one and checks clients with another, and Kafka's tools get in.
+#[tokio::test(flavor = "multi_thread")]
+async fn keystores_of_keytool() {
+    let Some(class_path) = class_path() else { return };
+    let root = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| root.path().join(name).display().to_string();
+    let (keys, trust, certificate) = (path("keys.p12"), path("trust.p12"), path("certificate.pem"));
+    let keytool = |args: &[&str]| {
+        let secret = ["-storepass", "secret-1", "-noprompt"];
+        let done =
+            std::process::Command::new("keytool").args(args).args(secret).output().expect("keytool runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    };
+    let made =
+        ["-genkeypair", "-alias", "broker", "-keyalg", "EC", "-dname", "CN=localhost", "-validity", "2"];
+    let named = ["-ext", "SAN=dns:localhost,ip:127.0.0.1", "-storetype", "PKCS12", "-keystore", &keys];
+    keytool(&[&made[..], &named].concat());
+    keytool(&["-exportcert", "-rfc", "-alias", "broker", "-keystore", &keys, "-file", &certificate]);
+    keytool(&[
+        "-importcert",
+        "-alias",
+        "ca",
+        "-file",
+        &certificate,
+        "-storetype",
+        "PKCS12",
+        "-keystore",
+        &trust,
+    ]);
+    let stores = [
+        ("ssl.keystore.type", "PKCS12"),
+        ("ssl.keystore.location", &keys),
+        ("ssl.keystore.password", "secret-1"),
+        ("ssl.key.password", "secret-1"),
+        ("ssl.truststore.type", "PKCS12"),
+        ("ssl.truststore.location", &trust),
+        ("ssl.truststore.password", "secret-1"),
+    ];
+    let mut options = common::options(&root.path().join("kafka"));
+    options.properties.extend(stores.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    options.properties.insert("listeners".into(), "SSL://127.0.0.1:0".into());
+    options.properties.insert("ssl.client.auth".into(), "required".into());
+    let served = Served::with(options, testkit::MemStore::shared()).await;
+    let client = path("client.properties");
+    let lines = stores.map(|(name, value)| format!("{name}={value}\n")).concat();
+    std::fs::write(&client, format!("security.protocol=SSL\n{lines}")).expect("written");
+    let tools = Tools { class_path, bootstrap: served.bootstrap() };
+    tools.run(TOPICS, &["--create", "--topic", "guarded", "--command-config", &client]).await;
+    let listed = tools.run(TOPICS, &["--list", "--command-config", &client]).await;
+    assert_eq!(listed.trim(), "guarded");
+    served.stop().await;
+}
