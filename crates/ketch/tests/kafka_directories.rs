@@ -354,6 +354,25 @@ fn a_directory_is_served_by_kafka_and_by_ketch_in_turn() {
     up.stop();
 }
 
+fn configs(class_path: &str, args: &[&str]) -> String {
+    ok(&kafka::java(class_path, "kafka.admin.ConfigCommand", args).output().expect("java runs"))
+}
+
+/// Gives every client id a quota.
+fn limit(class_path: &str, addr: &str, limits: &str) {
+    let of = ["--bootstrap-server", addr, "--entity-type", "clients", "--entity-default"];
+    configs(class_path, &[&of[..], &["--alter", "--add-config", limits]].concat());
+}
+
+fn limited(class_path: &str, addr: &str) -> String {
+    let of = ["--bootstrap-server", addr, "--entity-type", "clients", "--entity-default"];
+    let said = configs(class_path, &[&of[..], &["--describe"]].concat());
+    // Which quota comes first is up to a hash map.
+    let mut words: Vec<_> = said.split([',', ' ']).map(str::trim).collect();
+    words.sort_unstable();
+    words.join(" ")
+}
+
 /// The same with partitions in two directories, both ways.
 #[test]
 fn several_directories_are_exchanged_as_one() {
@@ -371,7 +390,9 @@ fn several_directories_are_exchanged_as_one() {
         produce(&up.addr, topic, "lz4", 0..40);
         commit(&up.addr, topic, [7, 9]);
     }
-    let before = World::look(&class_path, &up.addr);
+    limit(&class_path, &up.addr, "producer_byte_rate=100000000,request_percentage=2000");
+    let (before, limits) = (World::look(&class_path, &up.addr), limited(&class_path, &up.addr));
+    assert!(limits.contains("producer_byte_rate=1.0E8"), "{limits}");
     up.stop();
     let held = |dir: &Path| {
         let names =
@@ -396,6 +417,9 @@ fn several_directories_are_exchanged_as_one() {
     kafka.up();
     let addr = kafka.addr.to_string();
     same(&World::look(&class_path, &addr), &before, "Kafka serves what Ketch wrote");
+    assert_eq!(limited(&class_path, &addr), limits, "quotas go along");
+    limit(&class_path, &addr, "consumer_byte_rate=300000000");
+    let limits = limited(&class_path, &addr);
     produce(&addr, "orders", "zstd", 100..140);
     create(&addr, "late", &[]);
     produce(&addr, "late", "none", 0..10);
@@ -407,5 +431,6 @@ fn several_directories_are_exchanged_as_one() {
     assert!(said.contains("imported 5 topics") && said.contains("--kafka-log-dirs"), "{said}");
     let up = Up::with(&dir, &few);
     same(&World::look(&class_path, &up.addr), &after, "Ketch serves what Kafka added");
+    assert_eq!(limited(&class_path, &up.addr), limits, "quotas come back");
     up.stop();
 }

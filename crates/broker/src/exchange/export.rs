@@ -7,7 +7,7 @@ use base::disk::Disk;
 use bytes::Bytes;
 use commitlog::kafka::directory::{self, DirectoryLock, MetaProperties};
 use commitlog::kafka::{LeaderEpochs, metadata_log};
-use kafka_wire::metadata as m;
+use kafka_wire::metadata::{self as m, client_quota_record};
 use kafka_wire::{EncodeError, Uuid};
 use store_api::Store;
 
@@ -16,6 +16,7 @@ use super::{INTERNAL_SEGMENT_BYTES, put_aside, stored_text, stored_topics};
 use crate::api::PRODUCER_IDS;
 use crate::catalog::TopicRecord;
 use crate::config::Values;
+use crate::quotas::{Entity, Limits, stored_quotas};
 use crate::resources::{Kind, stored_resources};
 use crate::{Error, names};
 
@@ -90,6 +91,9 @@ pub async fn export(
         };
         records.configs(kind, &name, &values)?;
     }
+    for (entity, limits) in stored_quotas(store).await? {
+        records.limits(&entity, &limits)?;
+    }
     if let Some(next) = stored_text(store, PRODUCER_IDS).await? {
         let next_producer_id =
             next.parse().map_err(|_| Error::Config(format!("the store's {PRODUCER_IDS} is {next:?}")))?;
@@ -154,6 +158,18 @@ impl Records {
     fn push<M: kafka_wire::Message>(&mut self, record: &M, version: i16) -> Result<(), Error> {
         let refused = |error: EncodeError| Error::Config(format!("{}: {error}", M::NAME));
         self.0.push(m::encode(record, version).map_err(refused)?);
+        Ok(())
+    }
+
+    fn limits(&mut self, entity: &Entity, limits: &Limits) -> Result<(), Error> {
+        let part = |(entity_type, entity_name): (&String, &Option<String>)| client_quota_record::EntityData {
+            entity_type: entity_type.clone(),
+            entity_name: entity_name.clone(),
+        };
+        for (key, value) in limits {
+            let entity = entity.iter().map(part).collect();
+            self.push(&m::ClientQuotaRecord { entity, key: key.clone(), value: *value, remove: false }, 0)?;
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use kafka_wire::metadata::Framed;
 use kafka_wire::{DecodeError, Message, Uuid};
 
 use crate::config::Values;
+use crate::quotas::{Entity, Limits};
 
 /// Kinds of resources that have configurations (ConfigResource.java).
 pub(super) const BROKER: i8 = 4;
@@ -18,15 +19,16 @@ pub(super) const GROUP: i8 = 32;
 const SAME_LEADER: i32 = -2;
 
 /// The cluster's metadata at a moment.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Image {
     pub topics: BTreeMap<Uuid, Topic>,
     /// By kind and name of the resource.
     pub configs: BTreeMap<(i8, String), Values>,
     pub features: BTreeMap<String, i16>,
     pub next_producer_id: i64,
-    /// Who may do what, how much and by which secret.
+    /// Who may do what, and by which secret.
     pub security: Security,
+    pub quotas: BTreeMap<Entity, Limits>,
     /// Records of a transaction whose end was not read yet.
     open: Option<Vec<Bytes>>,
 }
@@ -49,7 +51,6 @@ pub(super) struct Security {
     acls: BTreeSet<Uuid>,
     users: BTreeSet<(String, i8)>,
     tokens: BTreeSet<String>,
-    quotas: BTreeSet<(String, String)>,
 }
 
 impl Security {
@@ -59,7 +60,6 @@ impl Security {
             (self.acls.len(), "ACLs"),
             (self.users.len(), "SCRAM users"),
             (self.tokens.len(), "delegation tokens"),
-            (self.quotas.len(), "client quotas"),
         ];
         kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}")).collect()
     }
@@ -96,8 +96,11 @@ impl Image {
             | m::UserScramCredentialRecord::KEY
             | m::RemoveUserScramCredentialRecord::KEY
             | m::DelegationTokenRecord::KEY
-            | m::RemoveDelegationTokenRecord::KEY
-            | m::ClientQuotaRecord::KEY => self.security.apply(framed),
+            | m::RemoveDelegationTokenRecord::KEY => self.security.apply(framed),
+            m::ClientQuotaRecord::KEY => {
+                self.quota(framed.decode()?);
+                Ok(())
+            }
             m::ConfigRecord::KEY => {
                 let record: m::ConfigRecord = framed.decode()?;
                 let values = self.configs.entry((record.resource_type, record.resource_name)).or_default();
@@ -165,6 +168,21 @@ impl Image {
     }
 }
 
+impl Image {
+    fn quota(&mut self, record: m::ClientQuotaRecord) {
+        let parts = record.entity.into_iter().map(|part| (part.entity_type, part.entity_name));
+        let entity: Entity = parts.collect();
+        let limits = self.quotas.entry(entity.clone()).or_default();
+        match record.remove {
+            true => drop(limits.remove(&record.key)),
+            false => drop(limits.insert(record.key, record.value)),
+        }
+        if limits.is_empty() {
+            self.quotas.remove(&entity);
+        }
+    }
+}
+
 impl Security {
     fn apply(&mut self, framed: Framed) -> Result<(), DecodeError> {
         match framed.key {
@@ -188,15 +206,7 @@ impl Security {
             m::RemoveDelegationTokenRecord::KEY => {
                 self.tokens.remove(&framed.decode::<m::RemoveDelegationTokenRecord>()?.token_id);
             }
-            _ => {
-                let record: m::ClientQuotaRecord = framed.decode()?;
-                let quota = (format!("{:?}", record.entity), record.key);
-                if record.remove {
-                    self.quotas.remove(&quota);
-                } else {
-                    self.quotas.insert(quota);
-                }
-            }
+            _ => {}
         }
         Ok(())
     }
@@ -286,9 +296,11 @@ mod tests {
             m::encode(&gone, 0),
             m::encode(&quota(false), 0),
         ];
-        assert_eq!(taken(&log).expect("read").security.told(), ["ACLs: 1", "client quotas: 1"]);
-        log.push(m::encode(&quota(true), 0));
         assert_eq!(taken(&log).expect("read").security.told(), ["ACLs: 1"]);
+        let quotas = taken(&log).expect("read").quotas;
+        assert_eq!(quotas[&Entity::new()], Limits::from([("producer_byte_rate".to_owned(), 0.0)]));
+        log.push(m::encode(&quota(true), 0));
+        assert!(taken(&log).expect("read").quotas.is_empty());
         log.push(Ok(Bytes::from_static(b"\x01\x63\x00")));
         assert_eq!(taken(&log), Err(DecodeError::UnknownKey(99)));
     }

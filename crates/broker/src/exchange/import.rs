@@ -17,6 +17,7 @@ use crate::api::PRODUCER_IDS;
 use crate::catalog::{self, PARTITIONS_MAX, TopicRecord};
 use crate::config::{self, Values};
 use crate::log_dir::{DirStop, LogDir};
+use crate::quotas::{self, Entity, Limits, stored_quotas};
 use crate::resources::{self, Kind};
 use crate::service::CLUSTER_ID;
 use crate::{Error, names};
@@ -40,7 +41,7 @@ pub struct Imported {
 /// What an import may leave behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guards {
-    /// A cluster with ACLs, users, tokens or quotas is refused.
+    /// A cluster with ACLs, users or tokens is refused.
     Required,
     /// They are left out: who can reach the broker may do everything then.
     LeftOut,
@@ -129,7 +130,9 @@ pub(crate) async fn take_over(
     own_cluster(store, &meta, before.is_empty()).await?;
     let deleted: Vec<_> = before.keys().filter(|name| !plan.topics.contains_key(*name)).cloned().collect();
     let next_id = stored_text(store, PRODUCER_IDS).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
-    let ops = plan.operations(&before, &deleted, image.next_producer_id.max(next_id));
+    let mut ops = plan.operations(&before, &deleted, image.next_producer_id.max(next_id));
+    let limited = stored_quotas(store).await?.into_iter().map(|(entity, _)| entity);
+    ops.extend(limited.filter(|of| !plan.quotas.contains_key(of)).map(|of| Op::delete(quotas::key(&of))));
     for chunk in ops.chunks(OPS_MAX) {
         store.txn(Txn { compare: Vec::new(), success: chunk.to_vec(), failure: Vec::new() }).await?;
     }
@@ -175,6 +178,7 @@ async fn own_cluster(store: &dyn Store, meta: &MetaProperties, fresh: bool) -> R
 struct Plan {
     topics: BTreeMap<String, TopicRecord>,
     resources: BTreeMap<resources::Resource, Values>,
+    quotas: BTreeMap<Entity, Limits>,
     /// Leader epochs by topic and partition.
     epochs: BTreeMap<(String, i32), i32>,
     left_out: Vec<String>,
@@ -185,6 +189,7 @@ impl Plan {
         let mut plan = Self {
             topics: BTreeMap::new(),
             resources: BTreeMap::new(),
+            quotas: BTreeMap::new(),
             epochs: BTreeMap::new(),
             left_out: Vec::new(),
         };
@@ -214,7 +219,26 @@ impl Plan {
         for ((kind, name), values) in &image.configs {
             plan.configs(*kind, name, values, node, broker_id)?;
         }
+        for (entity, limits) in &image.quotas {
+            plan.limits(entity, limits);
+        }
         Ok(plan)
+    }
+
+    /// Keeps those quotas that are enforced here.
+    fn limits(&mut self, entity: &Entity, limits: &Limits) {
+        let mut kept = Limits::new();
+        for (key, value) in limits {
+            match quotas::check(entity, key, *value) {
+                Ok(()) => drop(kept.insert(key.clone(), *value)),
+                Err(refusal) => {
+                    self.left_out.push(format!("quota {key}={value} of {entity:?} ({})", refusal.text))
+                }
+            }
+        }
+        if !kept.is_empty() {
+            self.quotas.insert(entity.clone(), kept);
+        }
     }
 
     /// Keeps those configurations of a resource that have a meaning here.
@@ -286,6 +310,9 @@ impl Plan {
         ops.extend(changed.map(|(name, topic)| Op::put(key(name), catalog::encode(topic))));
         ops.extend(self.resources.iter().map(|(resource, values)| {
             Op::put(resources::key(resource), serde_json::to_vec(values).expect("a map of strings"))
+        }));
+        ops.extend(self.quotas.iter().map(|(entity, limits)| {
+            Op::put(quotas::key(entity), serde_json::to_vec(limits).expect("a map of numbers"))
         }));
         if next_id > 0 {
             ops.push(Op::put(PRODUCER_IDS, next_id.to_string()));

@@ -337,8 +337,20 @@ impl Follower for Quotas {
     }
 }
 
+/// Checks one limit with whom it is for.
+pub(crate) fn check(entity: &Entity, key: &str, value: f64) -> Result<(), Refusal> {
+    entity::check(entity)?;
+    entity::check_limit(entity, key, value)
+}
+
+/// What the store holds.
+pub(crate) async fn stored_quotas(store: &dyn Store) -> Result<Vec<(Entity, Limits)>, store_api::Error> {
+    let found = store.range(RangeRequest::prefix(QUOTAS)).await?;
+    Ok(found.kvs.iter().filter_map(|kv| decode(&kv.key, &kv.value)).collect())
+}
+
 /// The key of an entity in the store.
-fn key(entity: &Entity) -> String {
+pub(crate) fn key(entity: &Entity) -> String {
     format!("{QUOTAS}{}", serde_json::to_string(entity).expect("a map of strings"))
 }
 

@@ -229,7 +229,7 @@ pub struct ImportArgs {
     pub data_dir: crate::cli::DataDir,
     #[command(flatten)]
     pub log_dirs: LogDirs,
-    /// Take over a cluster that is guarded by ACLs, SCRAM users, delegation tokens or quotas, without them
+    /// Take over a cluster that is guarded by ACLs, SCRAM users or delegation tokens, without them
     #[arg(long)]
     pub leave_out_security: bool,
 }
