@@ -4,6 +4,38 @@ const { Kafka, CompressionTypes, logLevel } = require("kafkajs");
 
 const COUNT = 200;
 
+// Records and offsets in transactions, one of them aborted.
+async function transactions(kafka, admin) {
+  const producer = kafka.producer({ transactionalId: "kafkajs", maxInFlightRequests: 1, idempotent: true });
+  await producer.connect();
+  for (const [word, offset] of [["kept", 3], ["dropped", 5], ["too", 7]]) {
+    const transaction = await producer.transaction();
+    const messages = [...Array(10).keys()].map((n) => ({ value: `${word} ${n}`, partition: 0 }));
+    await transaction.send({ topic: "transactions", messages });
+    const topics = [{ topic: "kafkajs", partitions: [{ partition: 0, offset: String(offset) }] }];
+    await transaction.sendOffsets({ consumerGroupId: "in-transactions", topics });
+    await (word === "dropped" ? transaction.abort() : transaction.commit());
+  }
+  const consumer = kafka.consumer({ groupId: "transactions", readUncommitted: false });
+  await consumer.connect();
+  await consumer.subscribe({ topics: ["transactions"], fromBeginning: true });
+  const seen = [];
+  await new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error(`only ${seen} came`)), 60000).unref();
+    consumer.run({
+      eachMessage: async ({ message }) => {
+        seen.push(message.value.toString());
+        if (message.value.toString() === "too 9") resolve();
+      },
+    }).catch(reject);
+  });
+  await Promise.all([consumer.disconnect(), producer.disconnect()]);
+  assert.deepStrictEqual(seen, ["kept", "too"].flatMap((word) => [...Array(10).keys()].map((n) => `${word} ${n}`)));
+  const committed = await admin.fetchOffsets({ groupId: "in-transactions", topics: ["kafkajs"] });
+  assert.strictEqual(committed[0].partitions.find((p) => p.partition === 0).offset, "7");
+  await admin.deleteTopics({ topics: ["transactions"] });
+}
+
 async function main(bootstrap) {
   const kafka = new Kafka({ clientId: "test", brokers: [bootstrap], logLevel: logLevel.ERROR });
   const admin = kafka.admin();
@@ -35,6 +67,7 @@ async function main(bootstrap) {
     }).catch(reject);
   });
   await consumer.disconnect();
+  await transactions(kafka, admin);
   const ends = await admin.fetchTopicOffsets("kafkajs");
   assert.strictEqual(ends.reduce((sum, end) => sum + Number(end.offset), 0), 2 * COUNT);
   const described = await admin.describeGroups(["kafkajs"]);

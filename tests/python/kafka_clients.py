@@ -43,9 +43,56 @@ def confluent(bootstrap):
     committed = consumer.committed([TopicPartition("confluent", p) for p in range(3)], timeout=30)
     assert sum(partition.offset for partition in committed) == COUNT * len(CODECS), committed
     consumer.close()
+    transactions(bootstrap, admin)
     groups = admin.list_consumer_groups().result(30)
     assert "confluent" in [group.group_id for group in groups.valid]
     admin.delete_topics(["confluent"])["confluent"].result(30)
+
+
+def transactions(bootstrap, admin):
+    """Records and offsets in transactions, one of them aborted; a second producer fences the first."""
+    from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+    settings = {"bootstrap.servers": bootstrap, "transactional.id": "confluent"}
+    producer = Producer(settings)
+    producer.init_transactions(30)
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "in-transactions"})
+    consumer.assign([TopicPartition("confluent", 0, 0)])
+    for word, end in [("kept", producer.commit_transaction), ("dropped", producer.abort_transaction), ("too", producer.commit_transaction)]:
+        producer.begin_transaction()
+        for n in range(10):
+            producer.produce("transactions", f"{word} {n}", partition=0)
+        offset = {"kept": 3, "dropped": 5, "too": 7}[word]
+        producer.send_offsets_to_transaction(
+            [TopicPartition("confluent", 0, offset)], consumer.consumer_group_metadata(), 30
+        )
+        end(30)
+    assert consumer.committed([TopicPartition("confluent", 0)], timeout=30)[0].offset == 7
+    second = Producer(settings)
+    second.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce("transactions", "zombie", partition=0)
+    try:
+        producer.commit_transaction(30)
+        raise AssertionError("a zombie commits")
+    except KafkaException as error:
+        assert error.args[0].fatal(), error
+    second.begin_transaction()
+    second.produce("transactions", "last", partition=0)
+    second.commit_transaction(30)
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "reader", "isolation.level": "read_committed"})
+    reader.assign([TopicPartition("transactions", 0, 0)])
+    seen, deadline = [], time.time() + 60
+    while not seen or seen[-1] != "last":
+        assert time.time() < deadline, seen
+        message = reader.poll(1)
+        if message is not None:
+            assert message.error() is None, message.error()
+            seen.append(message.value().decode())
+    assert seen == [f"{word} {n}" for word in ["kept", "too"] for n in range(10)] + ["last"], seen
+    reader.close()
+    consumer.close()
+    admin.delete_topics(["transactions"])["transactions"].result(30)
 
 
 def kafka_python(bootstrap):

@@ -4,10 +4,12 @@
 //! broker_load produce bootstrap=HOST:PORT topic=T records=N size=BYTES producers=N linger=MS acks=all|1 keyed=0|1 idempotent=0|1
 //! broker_load consume bootstrap=HOST:PORT topic=T records=N
 //! broker_load latency bootstrap=HOST:PORT topic=T records=N size=BYTES rate=RECORDS_PER_SECOND acks=all keyed=0|1
+//! broker_load copy    bootstrap=HOST:PORT from=T topic=T records=N batch=RECORDS_A_TRANSACTION id=TRANSACTIONAL_ID
 //! broker_load create  bootstrap=HOST:PORT topic=T partitions=N config.NAME=VALUE...
 //! ```
 //! `produce` measures from the call of send to the delivery report, `latency` from the time a record was due to be sent
-//! until a consumer has it: a broker that stalls does not slow the clock that times it.
+//! until a consumer has it: a broker that stalls does not slow the clock that times it. `copy` copies in transactions, with
+//! the offsets it has read up to, and measures from the call of commit to its answer.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -70,6 +72,7 @@ fn main() {
         "produce" => produce(&args),
         "consume" => consume(&args),
         "latency" => latency(&args),
+        "copy" => copy(&args),
         "create" => create(&args),
         other => panic!("no load is called {other}"),
     }
@@ -215,6 +218,49 @@ fn latency(args: &Args) {
     // The first tenth warms caches and connections.
     let mut steady = took.split_off(took.len() / 10);
     report(records, start.elapsed(), &mut steady);
+}
+
+/// A topic copied to another exactly once.
+fn copy(args: &Args) {
+    let (records, batch) = (args.number("records", 100_000), args.number("batch", 1_000));
+    let from = Args(
+        [args.0.clone(), [("topic".to_owned(), args.text("from", "load"))].into()]
+            .into_iter()
+            .flatten()
+            .collect(),
+    );
+    let consumer = consumer(&from, Offset::Beginning);
+    let mut config = args.client();
+    config.set("transactional.id", args.text("id", "copier")).set("linger.ms", args.text("linger", "5"));
+    config.set("queue.buffering.max.messages", "1000000");
+    let producer: ThreadedProducer<Deliveries> =
+        config.create_with_context(Deliveries::default()).expect("a producer");
+    producer.init_transactions(PATIENCE).expect("a producer id");
+    let group = consumer.group_metadata().expect("a group");
+    let (topic, mut took) = (args.text("topic", "copy"), Vec::new());
+    let (start, mut copied) = (Instant::now(), 0);
+    while copied < records {
+        producer.begin_transaction().expect("begun");
+        let mut positions: HashMap<(String, i32), i64> = HashMap::new();
+        for _ in 0..batch.min(records - copied) {
+            let message = consumer.poll(PATIENCE).expect("a record in time").expect("no error");
+            positions.insert((message.topic().to_owned(), message.partition()), message.offset() + 1);
+            let record: BaseRecord<'_, str, [u8], Box<Instant>> =
+                BaseRecord::with_opaque_to(&topic, Box::new(Instant::now()))
+                    .payload(message.payload().unwrap_or_default());
+            producer.send(record).map_err(|(error, _)| error).expect("queued");
+            copied += 1;
+        }
+        let mut offsets = TopicPartitionList::new();
+        for ((topic, partition), offset) in positions {
+            offsets.add_partition_offset(&topic, partition, Offset::Offset(offset)).expect("an offset");
+        }
+        producer.send_offsets_to_transaction(&offsets, &group, PATIENCE).expect("offsets in the transaction");
+        let commit = Instant::now();
+        producer.commit_transaction(PATIENCE).expect("committed");
+        took.push(commit.elapsed().as_micros() as u32);
+    }
+    report(copied, start.elapsed(), &mut took);
 }
 
 /// Processor time of this program so far, seconds; 0 where the system does not say. Its start is a hundredth of a second.

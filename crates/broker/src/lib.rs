@@ -1,4 +1,4 @@
-//! The Kafka door: connections, partitions, topics, groups.
+//! The Kafka door: connections, partitions, topics, groups, transactions.
 //!
 //! ```text
 //! door ──accept──▶ connection (one task each)
@@ -13,6 +13,7 @@
 mod api;
 mod catalog;
 mod config;
+mod coordinator;
 mod door;
 pub mod exchange;
 mod follow;
@@ -22,6 +23,7 @@ mod groups;
 mod keystore;
 mod listeners;
 mod log_dir;
+mod markers;
 mod memory;
 mod metrics;
 mod names;
@@ -35,6 +37,7 @@ mod service;
 mod slices;
 mod stream;
 mod telemetry;
+mod transactions;
 mod upkeep;
 
 use std::collections::BTreeMap;

@@ -127,6 +127,10 @@ pub(crate) struct Metrics {
     requests: [std::sync::OnceLock<Box<Latency>>; KEYS],
     /// Error codes told, by key and code.
     errors: RwLock<HashMap<(i16, i16), u64>>,
+    /// Partitions that could not be verified to be in a transaction.
+    failed_verifications: AtomicU64,
+    /// Markers that wait for their partition to take them.
+    waiting_markers: AtomicU64,
 }
 
 impl Metrics {
@@ -137,7 +141,24 @@ impl Metrics {
             topics: RwLock::default(),
             requests: [const { std::sync::OnceLock::new() }; KEYS],
             errors: RwLock::default(),
+            failed_verifications: AtomicU64::new(0),
+            waiting_markers: AtomicU64::new(0),
         }
+    }
+
+    /// Partitions were verified to be in a transaction, but for so many.
+    pub(crate) fn verified(&self, failed: u64) {
+        self.failed_verifications.fetch_add(failed, Ordering::Relaxed);
+    }
+
+    /// So many markers wait from here on...
+    pub(crate) fn markers_wait(&self, count: u64) {
+        self.waiting_markers.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// ...and no longer.
+    pub(crate) fn markers_go_on(&self, count: u64) {
+        self.waiting_markers.fetch_sub(count, Ordering::Relaxed);
     }
 
     fn window(&self) -> u64 {
@@ -322,6 +343,12 @@ fn state(text: &mut Text, broker: &Broker) {
         text.gauge(&format!("{manager}{none}"), 0);
     }
     log_dirs(text, broker);
+    let failures = "kafka_server_addpartitionstotxnmanager_verificationfailures_total";
+    text.head(failures, "counter");
+    text.line(failures, &[], broker.metrics.failed_verifications.load(Ordering::Relaxed));
+    let waiting = broker.metrics.waiting_markers.load(Ordering::Relaxed);
+    let manager = "kafka_coordinator_transaction_transactionmarkerchannelmanager_";
+    text.gauge(&format!("{manager}unknowndestinationqueuesize"), waiting);
     let controller = "kafka_controller_kafkacontroller_";
     text.gauge(&format!("{controller}activecontrollercount"), 1);
     text.gauge(&format!("{controller}activebrokercount"), 1);

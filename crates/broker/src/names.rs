@@ -4,8 +4,8 @@ use kafka_wire::Uuid;
 
 /// The topic that holds committed offsets and groups.
 pub(crate) const OFFSETS: &str = "__consumer_offsets";
-/// The topic of transactions, reserved.
-const TRANSACTIONS: &str = "__transaction_state";
+/// The topic that holds transactional ids and their transactions.
+pub(crate) const TRANSACTIONS: &str = "__transaction_state";
 /// Directories add up to 5 digits and a dash, file names take at most 255 bytes (Topic.java).
 const NAME_LENGTH_MAX: usize = 249;
 

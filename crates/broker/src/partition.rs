@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use commitlog::kafka::{AppendError, AppendInfo, PartitionLog, PartitionOptions};
+use commitlog::kafka::{AppendError, AppendInfo, Origin, PartitionLog, PartitionOptions};
 use commitlog::{Error, Flush, FlushError, Flusher, Offset};
 use kafka_wire::ErrorCode;
 use parking_lot::{Mutex, RwLock};
@@ -88,6 +88,19 @@ pub(crate) struct Partition {
     dirty: AtomicU64,
     state: AtomicU8,
     waiters: Mutex<Vec<Weak<Notify>>>,
+}
+
+/// How a batch is appended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Append {
+    /// Records it has.
+    pub records: i64,
+    /// `flush.messages`.
+    pub flush_records: i64,
+    /// Whether somebody waits until it is durable.
+    pub wait: bool,
+    /// Whose it is.
+    pub origin: Origin,
 }
 
 /// How a flush that was waited for ended.
@@ -280,11 +293,9 @@ impl Partition {
     pub(crate) fn append(
         self: &Arc<Self>,
         batch: &mut [u8],
-        records: i64,
-        flush_records: i64,
-        wait: bool,
+        Append { records, flush_records, wait, origin }: Append,
     ) -> Result<(AppendInfo, Option<Flushed>), AppendError> {
-        let info = self.append_or_repair(batch).inspect_err(|error| {
+        let info = self.append_or_repair(batch, origin).inspect_err(|error| {
             if let AppendError::Log(error) = error {
                 self.note_error(error);
             }
@@ -382,21 +393,26 @@ impl Partition {
         }
     }
 
-    fn append_or_repair(&self, batch: &mut [u8]) -> Result<AppendInfo, AppendError> {
+    fn append_or_repair(&self, batch: &mut [u8], origin: Origin) -> Result<AppendInfo, AppendError> {
         let _placed = self.placing.read();
         let log = self.log();
-        match self.append_once(&log, batch) {
+        match self.append_once(&log, batch, origin) {
             // A flush failed earlier and its repair did too: the disk may work again by now.
             Err(AppendError::Log(Error::Fenced)) if self.durability == Durability::Fsync => {
                 log.cut_unflushed()?;
-                self.append_once(&log, batch)
+                self.append_once(&log, batch, origin)
             }
             appended => appended,
         }
     }
 
-    fn append_once(&self, log: &PartitionLog, batch: &mut [u8]) -> Result<AppendInfo, AppendError> {
-        log.append(batch, log.leader_epoch(), self.now_ms())
+    fn append_once(
+        &self,
+        log: &PartitionLog,
+        batch: &mut [u8],
+        origin: Origin,
+    ) -> Result<AppendInfo, AppendError> {
+        log.append_as(batch, log.leader_epoch(), self.now_ms(), origin)
     }
 
     /// Asks the flusher; with `wait`, for a receiver too.

@@ -210,6 +210,7 @@ impl Service {
         let resuming = broker.clone();
         connections.spawn(TaskKind::Service, "kafka-resume", async move {
             resuming.groups.resume(&resuming).await;
+            resuming.transactions.resume(&resuming).await;
             Ok::<_, Error>(())
         });
         for (index, (listener, _)) in bound.into_iter().enumerate() {

@@ -78,7 +78,7 @@ async fn all(release: Release) {
     verifiable(&release, &bootstrap).await;
     performance(&release, &bootstrap).await;
     latency(&release, &bootstrap).await;
-    transactions_are_refused(&release, &bootstrap).await;
+    transactions(&release, &bootstrap).await;
     served.stop().await;
 }
 
@@ -188,11 +188,17 @@ async fn latency(release: &Release, bootstrap: &str) {
     assert!(out.contains("Avg latency: ") && out.contains("Percentiles: 50th"), "{out}");
 }
 
-/// Transactions are not served: the client that asks for one is told at once, for good, and nothing is copied.
-async fn transactions_are_refused(release: &Release, bootstrap: &str) {
+/// What was produced is copied in transactions, some of them aborted on the way, with the offsets of the consumer.
+async fn transactions(release: &Release, bootstrap: &str) {
+    let count = RECORDS.to_string();
     let args = "--input-topic verified --input-partition 0 --output-topic copied --consumer-group copiers \
-        --transactional-id copier --max-messages 10";
-    let args: Vec<&str> = args.split_whitespace().chain(["--broker-list", bootstrap]).collect();
-    let (succeeded, out) = release.attempt("org.apache.kafka.tools.TransactionalMessageCopier", &args).await;
-    assert!(!succeeded && out.contains("TransactionalIdAuthorizationException"), "{out}");
+        --transactional-id copier --transaction-size 250 --enable-random-aborts --max-messages";
+    let args = args.split_whitespace().chain([&*count, "--broker-list", bootstrap]);
+    let args: Vec<&str> = args.collect();
+    let out = release.run("org.apache.kafka.tools.TransactionalMessageCopier", &args).await;
+    assert!(out.contains("\"remaining\":0"), "{out}");
+    let address = bootstrap.to_owned();
+    let read = tokio::task::spawn_blocking(move || common::committed(&address, "copied", PATIENCE));
+    let values: Vec<u64> = read.await.unwrap().iter().map(|value| value.parse().unwrap()).collect();
+    assert!(values.iter().copied().eq(0..RECORDS), "{} values", values.len());
 }

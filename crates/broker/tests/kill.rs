@@ -5,36 +5,28 @@
 //! life, on the same port. `KETCH_TEST_KILL_ROUNDS` asks for more rounds. Where `KETCH_TEST_KAFKA_CLASSPATH` is set, Kafka's
 //! own DumpLogSegments checks the indexes too.
 //!
-//! What it cannot produce: a loss of power (`durability.rs` simulates it); transactions, which are not served.
+//! What it cannot produce: a loss of power (`durability.rs` simulates it); transactions (`transaction_kill.rs`).
 
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 mod common;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base::random::Random;
-use common::{Raw, Served, code, fetch, options};
+use common::{Raw, Served, child, code, fetch, options};
 use kafka_wire::ErrorCode;
 use kafka_wire::messages::FetchResponse;
 use kafka_wire::record::batches;
 use parking_lot::Mutex;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use store_api::{Op, Txn};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 
-const CHILD_DIR: &str = "KETCH_TEST_KILL_DIR";
-const CHILD_PORT: &str = "KETCH_TEST_KILL_PORT";
-const CHILD_ROUND: &str = "KETCH_TEST_KILL_ROUND";
 const ROUNDS: &str = "KETCH_TEST_KILL_ROUNDS";
 const ROUNDS_DEFAULT: u64 = 3;
 /// Longer than any round and the recovery behind it takes on a busy machine.
@@ -52,20 +44,7 @@ const SEGMENT_BYTES: &str = "1048576";
 /// Not a test: the broker of the test below, in a process of its own. Passes at once when nobody asked for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_broker() {
-    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
-    let number = |name: &str| std::env::var(name).unwrap().parse::<u16>().unwrap();
-    let dir = Path::new(&dir);
-    let store = testkit::MemStore::shared();
-    common::restore(dir, &store).await;
-    // The store of this test forgets: no id is handed out by two lives.
-    let taken = (u32::from(number(CHILD_ROUND)) * 1_000).to_string();
-    let put = Op::put("/ketch/kafka/producer-ids", taken);
-    store.txn(Txn { success: vec![put], ..Txn::default() }).await.unwrap();
-    let mut options = small(dir);
-    options.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, number(CHILD_PORT)))];
-    let served = Served::with(options, store).await;
-    println!("ready {}", served.bootstrap());
-    std::future::pending::<()>().await;
+    child::serve(small).await;
 }
 
 fn small(dir: &Path) -> broker::Options {
@@ -74,28 +53,6 @@ fn small(dir: &Path) -> broker::Options {
         options.properties.insert(name.into(), value.into());
     }
     options
-}
-
-async fn start(dir: &Path, port: u16, round: u64) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_broker", "--nocapture"])
-        .envs([(CHILD_PORT, port.to_string()), (CHILD_ROUND, round.to_string())])
-        .env(CHILD_DIR, dir)
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = async {
-        while let Some(line) = lines.next_line().await.unwrap() {
-            if line.contains("ready ") {
-                return;
-            }
-        }
-        panic!("the child ended");
-    };
-    tokio::time::timeout(PATIENCE, ready).await.expect("ready in time");
-    child
 }
 
 /// A producer that never stops, and what it was told.
@@ -164,24 +121,20 @@ fn partition_of(n: u64) -> i32 {
     (n % PARTITIONS as u64) as i32
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_loses_and_repeats_nothing() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("kafka");
     let rounds = std::env::var(ROUNDS).map_or(ROUNDS_DEFAULT, |text| text.parse().expect("a number"));
-    let (port, mut random) = (free_port(), Random::from_entropy());
-    let mut child = start(&dir, port, 0).await;
+    let (port, mut random) = (child::free_port(), Random::from_entropy());
+    let mut child = child::start(&dir, port, 0).await;
     let pumps = [Pump::new("plain", port, false), Pump::new("idempotent", port, true)];
     let running: Vec<_> = pumps.iter().map(|pump| tokio::spawn(pump.clone().run())).collect();
     for round in 1..=rounds {
         until_acknowledged(&pumps).await;
         tokio::time::sleep(Duration::from_millis(random.below(WHILE_MS_MAX))).await;
         child.kill().await.unwrap();
-        child = start(&dir, port, round).await;
+        child = child::start(&dir, port, round).await;
     }
     until_acknowledged(&pumps).await;
     pumps.iter().for_each(|pump| pump.stop.store(true, Ordering::Relaxed));

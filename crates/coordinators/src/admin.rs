@@ -51,6 +51,15 @@ impl Shard {
                 for (topic, partitions) in self.offsets.get(id).into_iter().flatten() {
                     records.extend(partitions.keys().map(|p| offset_record(id, topic, *p, None)));
                 }
+                // What waits for the end of a transaction must not outlive the group.
+                let kept = |topic: &str, p: &i32| {
+                    self.offsets
+                        .get(id)
+                        .and_then(|topics| topics.get(topic))
+                        .is_some_and(|o| o.contains_key(p))
+                };
+                let only_waiting = self.waiting.of_group(id).filter(|(topic, p)| !kept(topic, p));
+                records.extend(only_waiting.map(|(topic, p)| offset_record(id, topic, p, None)));
                 records.push(group_tombstone(id));
                 deleted.push(id.clone());
             }

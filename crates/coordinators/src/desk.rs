@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kafka_wire::ErrorCode;
 use kafka_wire::messages::{
     HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse, OffsetDeleteResponse,
-    SyncGroupResponse, delete_groups_response::DeletableGroupResult,
+    SyncGroupResponse, TxnOffsetCommitResponse, delete_groups_response::DeletableGroupResult,
 };
 
 use crate::Options;
@@ -41,6 +41,10 @@ pub enum Response {
     OffsetDelete(OffsetDeleteResponse),
     /// To [`Shard::delete_groups`](crate::Shard::delete_groups): a result per group that was named.
     DeleteGroups(Vec<DeletableGroupResult>),
+    /// To [`Shard::commit_in_transaction`](crate::Shard::commit_in_transaction).
+    TxnOffsetCommit(TxnOffsetCommitResponse),
+    /// To [`Shard::end_transaction`](crate::Shard::end_transaction): the append's own word.
+    EndTransaction(ErrorCode),
 }
 
 impl Response {
@@ -52,6 +56,11 @@ impl Response {
                 r.topics.iter_mut().flat_map(|t| &mut t.partitions).for_each(|p| p.error_code = code);
                 Self::OffsetCommit(r)
             }
+            Self::TxnOffsetCommit(mut r) => {
+                r.topics.iter_mut().flat_map(|t| &mut t.partitions).for_each(|p| p.error_code = code);
+                Self::TxnOffsetCommit(r)
+            }
+            Self::EndTransaction(_) => Self::EndTransaction(error),
             Self::OffsetDelete(_) => {
                 Self::OffsetDelete(OffsetDeleteResponse { error_code: code, ..Default::default() })
             }
@@ -76,22 +85,84 @@ pub struct LogRecord {
     pub value: Option<Bytes>,
 }
 
+/// The producer on whose behalf a batch is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+}
+
+/// What kind of batch a write is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// Records of the coordinator's own.
+    Plain,
+    /// Records that count when the author's transaction is committed. `guard` is what the caller gave when it had verified
+    /// the transaction.
+    Transactional {
+        /// Whose transaction.
+        author: Author,
+        /// The caller's word.
+        guard: Option<u64>,
+    },
+    /// The end of the author's transaction; there are no records.
+    Marker {
+        /// Whose transaction.
+        author: Author,
+        /// Committed, else aborted.
+        commit: bool,
+        /// Which coordinator says so.
+        coordinator_epoch: i32,
+        /// The version of the transaction.
+        version: i16,
+    },
+}
+
 /// Records to be appended as one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// To be handed back to [`Shard::complete`](crate::Shard::complete).
     pub id: WriteId,
-    /// At least one.
+    /// At least one, but for a marker.
     pub records: Vec<LogRecord>,
+    /// What they are.
+    pub batch: Batch,
+}
+
+/// Markers to be written for a transaction that has ended, until all are durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Markers {
+    /// Whose.
+    pub transactional_id: String,
+    /// Its producer.
+    pub producer_id: i64,
+    /// The epoch that the markers carry.
+    pub epoch: i16,
+    /// Committed, else aborted.
+    pub commit: bool,
+    /// The version of the transaction.
+    pub version: i16,
+    /// Where to.
+    pub partitions: crate::transactions::Partitions,
 }
 
 /// What the caller has to do, in this order or at the same time.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Effects {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effects<R = Response> {
     /// Answers to be sent now.
-    pub replies: Vec<(Token, Response)>,
+    pub replies: Vec<(Token, R)>,
     /// Batches to be appended, in this order.
     pub writes: Vec<Write>,
+    /// Markers to be written (by transactions' coordinators alone).
+    pub markers: Vec<Markers>,
+}
+
+impl<R> Default for Effects<R> {
+    fn default() -> Self {
+        Self { replies: Vec::new(), writes: Vec::new(), markers: Vec::new() }
+    }
 }
 
 /// What happens when a write is complete.
@@ -113,6 +184,7 @@ pub(crate) enum Then {
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub records: Vec<LogRecord>,
+    pub batch: Batch,
     pub then: Then,
 }
 
@@ -154,15 +226,24 @@ impl Desk {
     pub fn release(&mut self, token: Token, response: Response, result: Result<(), ErrorCode>) {
         match result {
             Ok(()) => self.reply(token, response),
+            // Who writes markers knows what an append's errors mean.
+            Err(error) if matches!(response, Response::EndTransaction(_)) => {
+                self.reply(token, response.failed(error));
+            }
             Err(error) => self.reply(token, response.failed(append_error(error))),
         }
     }
 
     pub fn write(&mut self, records: Vec<LogRecord>, then: Then) {
+        self.write_as(Batch::Plain, records, then);
+    }
+
+    /// Writes a batch of any kind.
+    pub fn write_as(&mut self, batch: Batch, records: Vec<LogRecord>, then: Then) {
         let id = self.next_write;
         self.next_write = id.next();
-        self.pending.insert(id, Pending { records: records.clone(), then });
-        self.out.writes.push(Write { id, records });
+        self.pending.insert(id, Pending { records: records.clone(), batch, then });
+        self.out.writes.push(Write { id, records, batch });
     }
 
     /// Whether the current call wrote anything yet.

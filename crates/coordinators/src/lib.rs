@@ -1,4 +1,5 @@
-//! The group coordinator's brain: classic consumer groups and committed offsets. No I/O, no clock, no threads.
+//! The coordinators' brains: classic consumer groups and committed offsets here, transactions in [`transactions`]. No I/O,
+//! no clock, no threads.
 //!
 //! ```text
 //!            handlers: join, sync, heartbeat, leave, commit_offsets, delete_offsets, delete_groups
@@ -23,6 +24,9 @@
 //! topics that do not exist, authorizes, and splits requests that name groups of several shards. Reads
 //! ([`Shard::fetch_offsets`], [`Shard::describe`], [`Shard::list`]) answer at once.
 //!
+//! Offsets that are committed in a transaction ([`Shard::commit_in_transaction`]) wait in the shard until the marker of their
+//! producer ([`Shard::end_transaction`]) lets them count or takes them away; both are batches of the log.
+//!
 //! Source of the behaviour: `GroupMetadataManager`, `OffsetMetadataManager`, `ClassicGroup` of Apache Kafka 4.x;
 //! KIP-62 (sessions), KIP-134 (initial delay), KIP-345 (static members), KIP-394 (member id required),
 //! KIP-511, KIP-814 (skip assignment), KIP-211 (expiry of offsets).
@@ -38,8 +42,10 @@ mod options;
 mod shard;
 mod sync;
 mod timers;
+mod transactional;
+pub mod transactions;
 
-pub use desk::{Effects, LogRecord, Response, Token, Write, WriteId};
+pub use desk::{Author, Batch, Effects, LogRecord, Markers, Response, Token, Write, WriteId};
 pub use group::State;
 pub use options::Options;
 pub use shard::{Client, Shard};

@@ -40,6 +40,8 @@ pub(crate) struct Committed {
     /// Where the client asked for its own retention.
     pub expires_ms: Option<i64>,
     pub topic_id: Uuid,
+    /// Its place among all that the shard replayed; not written.
+    pub order: u64,
 }
 
 impl From<OffsetCommitValue> for Committed {
@@ -51,6 +53,7 @@ impl From<OffsetCommitValue> for Committed {
             committed_ms: v.commit_timestamp,
             expires_ms: (v.expire_timestamp != -1).then_some(v.expire_timestamp),
             topic_id: v.topic_id,
+            order: 0,
         }
     }
 }
@@ -91,15 +94,24 @@ impl Shard {
     /// OffsetFetch of one group, as versions 8 and later ask; None for `topics` means all.
     ///
     /// Older versions are the same question with one group. Topic ids come back as they were given; where all topics
-    /// were asked for, they are zero and the caller fills them in.
+    /// were asked for, they are zero and the caller fills them in. With `stable`, partitions that an open transaction has
+    /// committed for are answered UNSTABLE_OFFSET_COMMIT.
     #[must_use]
-    pub fn fetch_offsets(&self, request: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    pub fn fetch_offsets(&self, request: &OffsetFetchRequestGroup, stable: bool) -> OffsetFetchResponseGroup {
         let dead = self.groups.get(&request.group_id).is_none_or(|g| g.state == State::Dead);
         let offsets = self.offsets.get(&request.group_id).filter(|_| !dead);
-        let topics = match &request.topics {
+        let mut topics: Vec<_> = match &request.topics {
             Some(asked) => asked.iter().map(|t| fetched(t, offsets)).collect(),
             None => offsets.into_iter().flatten().map(|(topic, all)| all_fetched(topic, all)).collect(),
         };
+        for topic in topics.iter_mut().filter(|_| stable && !dead) {
+            for p in &mut topic.partitions {
+                if self.waiting.has(&request.group_id, &topic.name, p.partition_index) {
+                    *p = fetched_one(p.partition_index, None);
+                    p.error_code = ErrorCode::UnstableOffsetCommit.code();
+                }
+            }
+        }
         OffsetFetchResponseGroup { group_id: request.group_id.clone(), topics, ..Default::default() }
     }
 
@@ -124,8 +136,11 @@ impl Shard {
     pub fn forget_topic(&mut self, now_ms: i64, token: Token, topic: &str) -> Effects {
         self.desk.now_ms = now_ms;
         let kept = self.offsets.iter().filter_map(|(group, topics)| Some((group, topics.get(topic)?)));
-        let gone = kept.flat_map(|(group, partitions)| partitions.keys().map(move |p| (group, *p)));
-        let records = gone.map(|(group, p)| offset_record(group, topic, p, None)).collect();
+        let gone = kept.flat_map(|(group, partitions)| partitions.keys().map(move |p| (group.as_str(), *p)));
+        let mut gone: std::collections::BTreeSet<_> = gone.collect();
+        // What waits for the end of a transaction must not outlive the topic.
+        gone.extend(self.waiting.of_topic(topic));
+        let records = gone.into_iter().map(|(group, p)| offset_record(group, topic, p, None)).collect();
         self.write_or_reply(records, token, Response::OffsetDelete(OffsetDeleteResponse::default()));
         self.desk.take()
     }
@@ -183,12 +198,16 @@ impl Shard {
             let before = records.len();
             let now = self.desk.now_ms;
             for (topic, partition, committed) in offsets.into_iter().flatten().flat_map(each_partition) {
-                if group.has_expired(topic, committed, now, self.desk.options.offsets_retention_ms) {
+                let expired =
+                    group.has_expired(topic, committed, now, self.desk.options.offsets_retention_ms);
+                if expired && !self.waiting.has(id, topic, partition) {
                     records.push(offset_record(id, topic, partition, None));
                 }
             }
             let all = offsets.map_or(0, |o| o.values().map(BTreeMap::len).sum());
-            if records.len() - before == all && group.state == State::Empty && group.pending_join.is_empty() {
+            let waits = self.waiting.of_group(id).next().is_some();
+            let idle = group.state == State::Empty && group.pending_join.is_empty();
+            if records.len() - before == all && idle && !waits {
                 group.transition(&self.desk, State::Dead);
                 records.push(group_tombstone(id));
                 deleted.push(id.clone());
@@ -224,6 +243,22 @@ impl Group {
             State::CompletingRebalance => Err(ErrorCode::RebalanceInProgress),
             _ => Ok(()),
         }
+    }
+
+    /// The same for a commit in a transaction: older clients name no member, and a rebalance is no hindrance.
+    pub(crate) fn check_transactional(
+        &self,
+        member: &str,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ErrorCode> {
+        match self.state {
+            State::Dead => return Err(ErrorCode::CoordinatorNotAvailable),
+            State::Empty if generation < 0 => return Ok(()),
+            _ if generation < 0 && member.is_empty() && instance.is_none() => return Ok(()),
+            _ => self.validate(member, instance)?,
+        }
+        if generation == self.generation { Ok(()) } else { Err(ErrorCode::IllegalGeneration) }
     }
 
     fn has_expired(&self, topic: &str, committed: &Committed, now_ms: i64, retention_ms: i64) -> bool {
@@ -285,6 +320,7 @@ fn commit_one(
         committed_ms: now_ms,
         expires_ms,
         topic_id: topic.topic_id,
+        order: 0,
     };
     records.push(offset_record(&request.group_id, &topic.name, partition.partition_index, Some(&committed)));
     ErrorCode::None

@@ -8,12 +8,13 @@ use kafka_wire::messages::{JoinGroupResponse, SyncGroupResponse};
 use kafka_wire::records::OffsetCommitKey;
 use kafka_wire::{DecodeError, ErrorCode};
 
-use crate::desk::{Desk, Effects, Pending, Response, Then, WriteId};
+use crate::desk::{Batch, Desk, Effects, Pending, Response, Then, WriteId};
 use crate::group::{Group, State};
 use crate::log::{Fact, read};
 use crate::offsets::{Committed, GroupOffsets};
 use crate::options::Options;
 use crate::timers::Timer;
+use crate::transactional::Waiting;
 
 /// Who sends a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,14 +30,24 @@ pub struct Client {
 pub struct Shard {
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) offsets: BTreeMap<String, GroupOffsets>,
+    /// Offsets of transactions that have not ended.
+    pub(crate) waiting: Waiting,
     pub(crate) desk: Desk,
+    /// Offsets replayed so far.
+    order: u64,
 }
 
 impl Shard {
     /// A shard that has replayed nothing. Member ids come from `seed`: pass one that no other life of any shard had.
     #[must_use]
     pub fn new(options: Options, seed: u64) -> Self {
-        Self { groups: BTreeMap::new(), offsets: BTreeMap::new(), desk: Desk::new(options, seed) }
+        Self {
+            groups: BTreeMap::new(),
+            offsets: BTreeMap::new(),
+            waiting: Waiting::default(),
+            desk: Desk::new(options, seed),
+            order: 0,
+        }
     }
 
     /// Takes over what a record of the log says. Record types of other kinds of groups are passed over.
@@ -58,7 +69,8 @@ impl Shard {
 
     fn replay_offset(&mut self, group: String, topic: String, partition: i32, value: Option<Committed>) {
         match value {
-            Some(committed) => {
+            Some(mut committed) => {
+                committed.order = self.next_order();
                 // A group of offsets alone has no record of its own.
                 let now_ms = self.desk.now_ms;
                 self.groups.entry(group.clone()).or_insert_with(|| Group::empty(&group, now_ms));
@@ -68,7 +80,14 @@ impl Shard {
         }
     }
 
+    /// A number larger than that of every offset before.
+    pub(crate) fn next_order(&mut self) -> u64 {
+        self.order += 1;
+        self.order
+    }
+
     fn forget_offset(&mut self, group: &str, topic: &str, partition: i32) {
+        self.waiting.forget(&(group.to_owned(), topic.to_owned(), partition));
         let Some(topics) = self.offsets.get_mut(group) else { return };
         if let Some(partitions) = topics.get_mut(topic) {
             partitions.remove(&partition);
@@ -135,6 +154,17 @@ impl Shard {
 
     /// Replays what was written, but for metadata of groups that live: theirs is ahead of the log.
     fn apply(&mut self, pending: &Pending) {
+        match pending.batch {
+            Batch::Plain => {}
+            Batch::Transactional { author, .. } => {
+                for record in &pending.records {
+                    self.replay_in_transaction(author.producer_id, &record.key, record.value.as_ref())
+                        .expect("a shard reads what it wrote");
+                }
+                return;
+            }
+            Batch::Marker { author, commit, .. } => return self.replay_end(author.producer_id, commit),
+        }
         for record in &pending.records {
             let is_live = matches!(
                 read(&record.key, record.value.as_ref()),

@@ -137,6 +137,11 @@ impl World {
                 let codes = r.topics.iter().flat_map(|t| &t.partitions).map(|p| name(p.error_code));
                 format!("committed {:?}", codes.collect::<Vec<_>>())
             }
+            Response::TxnOffsetCommit(r) => {
+                let codes = r.topics.iter().flat_map(|t| &t.partitions).map(|p| name(p.error_code));
+                format!("committed in a transaction {:?}", codes.collect::<Vec<_>>())
+            }
+            Response::EndTransaction(code) => format!("ended {}", code.name()),
             Response::OffsetDelete(r) => {
                 let codes = r.topics.iter().flat_map(|t| &t.partitions).map(|p| name(p.error_code));
                 format!("deleted {} {:?}", name(r.error_code), codes.collect::<Vec<_>>())
@@ -303,7 +308,7 @@ impl World {
     fn show_offsets(&mut self) {
         let request = OffsetFetchRequestGroup { group_id: self.group.clone(), ..Default::default() };
         let request = OffsetFetchRequestGroup { topics: None, ..request };
-        for topic in self.shard.fetch_offsets(&request).topics {
+        for topic in self.shard.fetch_offsets(&request, false).topics {
             for p in topic.partitions {
                 let _ =
                     writeln!(self.out, "    {}-{} = {}", topic.name, p.partition_index, p.committed_offset);

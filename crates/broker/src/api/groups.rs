@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coordinators::{Client, Response};
+use kafka_wire::ErrorCode;
 use kafka_wire::frame::RequestHead;
 use kafka_wire::messages as m;
 use kafka_wire::messages::delete_groups_response::DeletableGroupResult;
@@ -18,11 +19,11 @@ use kafka_wire::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
-use kafka_wire::{ErrorCode, Message};
 
-use super::{Connection, chunks};
+use super::{Connection, later};
 use crate::door::Reply;
-use crate::groups::offsets_topic;
+use crate::groups::{internal_topic, offsets_topic};
+use crate::names;
 
 /// First version of OffsetCommit and OffsetFetch with topic ids.
 const IDS_FROM: i16 = 10;
@@ -34,23 +35,13 @@ const KEYS_FROM: i16 = 4;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
-/// An answer that is worked out when it is its turn: the keys of a connection are served one after the other.
-fn later<M: Message + Send + 'static>(
-    head: RequestHead,
-    answer: impl Future<Output = M> + Send + 'static,
-) -> Reply {
-    Reply::Later(Box::pin(async move { chunks(&head, &answer.await) }))
-}
-
-/// Answers FindCoordinator: this broker, for groups. The topic of offsets is made on the way.
+/// Answers FindCoordinator: this broker. The topic of offsets, or of transactions, is made on the way.
 pub(crate) fn find(c: &Connection, head: RequestHead, request: m::FindCoordinatorRequest) -> Reply {
     let (c, version) = (c.clone(), head.version);
     later(head, async move {
         let found = match request.key_type {
             GROUP => offsets_topic(&c.broker).await.map(drop),
-            // Transactions are not served. Clients take this as final, where they would ask again and again for a
-            // coordinator that is not available.
-            TRANSACTION => Err(ErrorCode::TransactionalIdAuthorizationFailed),
+            TRANSACTION => internal_topic(&c.broker, names::TRANSACTIONS).await.map(drop),
             _ => Err(ErrorCode::InvalidRequest),
         };
         let (host, port) = c.endpoint();
@@ -76,7 +67,8 @@ pub(crate) fn find(c: &Connection, head: RequestHead, request: m::FindCoordinato
             host: host.clone(),
             port,
             error_code: code.code(),
-            error_message: error_message.clone(),
+            // Without an error the text is empty, not absent.
+            error_message: Some(error_message.clone().unwrap_or_default()),
         };
         let coordinators = request.coordinator_keys.into_iter().map(one).collect();
         m::FindCoordinatorResponse { coordinators, ..Default::default() }
@@ -224,10 +216,11 @@ async fn commit_known(
 pub(crate) fn fetch_offsets(c: &Connection, head: RequestHead, request: m::OffsetFetchRequest) -> Reply {
     let (c, version) = (c.clone(), head.version);
     later(head, async move {
+        let stable = request.require_stable;
         if version >= GROUPS_FROM {
             let mut groups = Vec::with_capacity(request.groups.len());
             for group in request.groups {
-                groups.push(fetch_group(&c, version, group).await);
+                groups.push(fetch_group(&c, version, group, stable).await);
             }
             return m::OffsetFetchResponse { groups, ..Default::default() };
         }
@@ -240,7 +233,7 @@ pub(crate) fn fetch_offsets(c: &Connection, head: RequestHead, request: m::Offse
             topics.into_iter().map(one).collect()
         });
         let group = OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() };
-        older(fetch_group(&c, version, group).await)
+        older(fetch_group(&c, version, group, stable).await)
     })
 }
 
@@ -267,6 +260,7 @@ async fn fetch_group(
     c: &Connection,
     version: i16,
     mut group: OffsetFetchRequestGroup,
+    stable: bool,
 ) -> OffsetFetchResponseGroup {
     let by_id = version >= IDS_FROM;
     let mut unknown = Vec::new();
@@ -284,7 +278,8 @@ async fn fetch_group(
     }
     let all = group.topics.is_none();
     let id = group.group_id.clone();
-    let looked = c.broker.groups.look(&c.broker, &id, move |shard| shard.fetch_offsets(&group)).await;
+    let look = move |shard: &coordinators::Shard| shard.fetch_offsets(&group, stable);
+    let looked = c.broker.groups.look(&c.broker, &id, look).await;
     let mut response = match looked {
         Ok(response) => response,
         Err(code) => OffsetFetchResponseGroup { group_id: id, error_code: code.code(), ..Default::default() },
@@ -411,7 +406,7 @@ pub(crate) fn delete_offsets(
 
 /// Deletes what groups committed for a topic that is no more, so that a new topic of the name is read from where its readers
 /// are told to begin. Members that are still there commit anew by themselves.
-pub(crate) async fn forget_topic(broker: &super::Broker, topic: &str) {
+pub(crate) async fn forget_topic(broker: &Arc<super::Broker>, topic: &str) {
     let name = topic.to_owned();
     let forget =
         move |shard: &mut coordinators::Shard, now_ms, token| shard.forget_topic(now_ms, token, &name);

@@ -15,9 +15,11 @@ mod produce;
 mod producer_ids;
 mod records;
 mod topics;
+mod transactions;
 mod versions;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use base::task::Tasks;
@@ -40,6 +42,7 @@ use crate::partition::Partition;
 use crate::quotas::{Quotas, throttle};
 use crate::resources::Resources;
 use crate::telemetry::{Client, Telemetry};
+use crate::transactions::Transactions;
 
 pub(crate) use producer_ids::{NEXT as PRODUCER_IDS, ProducerIds};
 pub(crate) use topics::create_automatically;
@@ -65,8 +68,9 @@ pub(crate) struct Broker {
     /// Ends when the broker stops serving.
     pub tasks: Tasks,
     pub groups: Groups,
+    pub transactions: Transactions,
     pub metrics: Metrics,
-    producer_ids: ProducerIds,
+    pub producer_ids: ProducerIds,
     pub sessions: fetch_sessions::Sessions,
     pub resources: Arc<Resources>,
     pub quotas: Arc<Quotas>,
@@ -88,6 +92,7 @@ impl Broker {
         let Parts { catalog, server, resources, quotas, listeners, store } = parts;
         Arc::new(Self {
             groups: Groups::new(&server),
+            transactions: Transactions::new(&server),
             memory: Memory::new(
                 server.number("queued.max.request.bytes"),
                 server.number("socket.request.max.bytes"),
@@ -132,11 +137,19 @@ pub(crate) struct Connection {
     pub software: Arc<Mutex<Option<(String, String)>>>,
     /// Until when the client must pause.
     muted: Arc<Mutex<Option<Instant>>>,
+    /// Produces whose records are to be appended later: those behind them wait for their turn.
+    pub deferred: Arc<AtomicUsize>,
 }
 
 impl Connection {
     pub(crate) fn new(broker: Arc<Broker>, peer: Peer) -> Self {
-        Self { broker, peer: Arc::new(peer), software: Arc::default(), muted: Arc::default() }
+        Self {
+            broker,
+            peer: Arc::new(peer),
+            software: Arc::default(),
+            muted: Arc::default(),
+            deferred: Arc::default(),
+        }
     }
 
     /// Has nothing more read from the client for so long.
@@ -201,6 +214,11 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::DeleteRecords,
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
+    ApiKey::AddPartitionsToTxn,
+    ApiKey::AddOffsetsToTxn,
+    ApiKey::EndTxn,
+    ApiKey::WriteTxnMarkers,
+    ApiKey::TxnOffsetCommit,
     ApiKey::DescribeConfigs,
     ApiKey::AlterConfigs,
     ApiKey::AlterReplicaLogDirs,
@@ -219,6 +237,8 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::DescribeCluster,
     ApiKey::DescribeProducers,
     ApiKey::UnregisterBroker,
+    ApiKey::DescribeTransactions,
+    ApiKey::ListTransactions,
     ApiKey::GetTelemetrySubscriptions,
     ApiKey::PushTelemetry,
     ApiKey::ListConfigResources,
@@ -253,6 +273,9 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
     if let Some(reply) = serve_groups(c, key, &head, body)? {
         return Ok(reply);
     }
+    if let Some(reply) = serve_transactions(c, key, &head, body)? {
+        return Ok(reply);
+    }
     if let Some(reply) = serve_admin(c, key, &head, body).await? {
         return Ok(reply);
     }
@@ -273,9 +296,6 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
         }
         ApiKey::DeleteRecords => {
             now(&head, &records::delete(c, m::DeleteRecordsRequest::read(body, v)?).await)
-        }
-        ApiKey::InitProducerId => {
-            now(&head, &producer_ids::handle(c, m::InitProducerIdRequest::read(body, v)?).await)
         }
         ApiKey::OffsetForLeaderEpoch => {
             now(&head, &list_offsets::epochs(c, m::OffsetForLeaderEpochRequest::read(body, v)?))
@@ -385,6 +405,45 @@ fn serve_groups(
         ApiKey::OffsetDelete => groups::delete_offsets(c, head, m::OffsetDeleteRequest::read(body, v)?),
         _ => return Ok(None),
     }))
+}
+
+/// Serves the keys of transactions; None for any other key.
+fn serve_transactions(
+    c: &Connection,
+    key: ApiKey,
+    head: &RequestHead,
+    body: &mut Reader,
+) -> Result<Option<Reply>, Close> {
+    let (v, head) = (head.version, head.clone());
+    Ok(Some(match key {
+        ApiKey::InitProducerId => transactions::init(c, head, m::InitProducerIdRequest::read(body, v)?),
+        ApiKey::AddPartitionsToTxn => {
+            transactions::add_partitions(c, head, m::AddPartitionsToTxnRequest::read(body, v)?)
+        }
+        ApiKey::AddOffsetsToTxn => {
+            transactions::add_offsets(c, head, m::AddOffsetsToTxnRequest::read(body, v)?)
+        }
+        ApiKey::EndTxn => transactions::end(c, head, m::EndTxnRequest::read(body, v)?),
+        ApiKey::TxnOffsetCommit => {
+            transactions::commit_offsets(c, head, m::TxnOffsetCommitRequest::read(body, v)?)
+        }
+        ApiKey::WriteTxnMarkers => {
+            transactions::write_markers(c, head, m::WriteTxnMarkersRequest::read(body, v)?)
+        }
+        ApiKey::DescribeTransactions => {
+            transactions::describe(c, head, m::DescribeTransactionsRequest::read(body, v)?)
+        }
+        ApiKey::ListTransactions => transactions::list(c, head, m::ListTransactionsRequest::read(body, v)?),
+        _ => return Ok(None),
+    }))
+}
+
+/// An answer that is worked out when it is its turn: the keys of a connection are served one after the other.
+fn later<M: Message + Send + 'static>(
+    head: RequestHead,
+    answer: impl Future<Output = M> + Send + 'static,
+) -> Reply {
+    Reply::Later(Box::pin(async move { chunks(&head, &answer.await) }))
 }
 
 /// An answer that is ready.

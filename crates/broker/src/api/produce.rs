@@ -1,24 +1,33 @@
-//! Produce: validate, append, and wait for durability when asked to.
+//! Produce: verify the transaction, validate, append, and wait for durability when asked to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use commitlog::kafka::{AppendError, AppendInfo, KafkaBatch, ProducerError};
+use commitlog::kafka::{AppendError, AppendInfo, BatchHeader, KafkaBatch, Origin, Verified};
+use coordinators::transactions::Partitions;
 use kafka_wire::frame::RequestHead;
 use kafka_wire::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_wire::messages::{ProduceRequest, ProduceResponse};
+use kafka_wire::messages::{ProduceRequest, ProduceResponse, produce_request};
 use kafka_wire::record::{Batch, Compression, Fault, RecordError, Rules, patch_create_time, recompress};
-use kafka_wire::{ApiKey, ErrorCode};
+use kafka_wire::{ApiKey, ErrorCode, Uuid};
 
 use super::{Connection, chunks, find, now, rules};
 use crate::catalog::Topic;
-use crate::door::{Close, Reply};
-use crate::partition::{Flushed, Partition};
+use crate::coordinator::producer_error;
+use crate::door::{Answer, Close, Reply};
+use crate::partition::{Append, Flushed, Partition};
+use crate::transactions::{Member, Opening};
 
 /// The first version whose clients can read zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
+/// The version whose clients know TRANSACTION_ABORTABLE, and the first that relies on the broker to add partitions to
+/// transactions (KIP-890).
+const ABORTABLE_FROM: i16 = 11;
+const ADDS_FROM: i16 = 12;
 const ACKS_ALL: i16 = -1;
 
 /// The least that a batch of any magic says it holds (`LegacyRecord.RECORD_OVERHEAD_V0`).
@@ -103,49 +112,231 @@ fn fault_text(fault: &Fault, partition: &Partition, rules: &Rules, now_ms: i64) 
     }
 }
 
-/// Appends what can be appended; the reply waits for the flusher when `acks=all` and durability is fsync.
+/// A batch that may be appended, and whether it was verified to be in a transaction.
+struct Ready {
+    topic: Arc<Topic>,
+    partition: Arc<Partition>,
+    records: Bytes,
+    verified: Verified,
+}
+
+/// What is to be appended to a partition.
+struct Part {
+    index: i32,
+    bytes: u64,
+    ready: Result<Ready, Refused>,
+}
+
+struct TopicWork {
+    name: String,
+    topic_id: Uuid,
+    topic: Option<Arc<Topic>>,
+    parts: Vec<Part>,
+}
+
+/// A request taken apart.
+struct Work {
+    head: RequestHead,
+    acks: i16,
+    transactional_id: Option<String>,
+    topics: Vec<TopicWork>,
+}
+
+/// A request whose records are appended.
+struct Appended {
+    head: RequestHead,
+    acks: i16,
+    response: ProduceResponse,
+    waits: Vec<(usize, usize, Flushed)>,
+}
+
+/// A produce that has not appended its records yet; the connection's later ones wait for it.
+struct Turn(Arc<AtomicUsize>);
+
+impl Turn {
+    fn take(deferred: &Arc<AtomicUsize>) -> Self {
+        deferred.fetch_add(1, Ordering::AcqRel);
+        Self(deferred.clone())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Appends what can be appended; the reply waits for the flusher when `acks=all` and durability is fsync. Where a batch
+/// opens a transaction, its coordinator is asked first, and what comes behind it on the connection waits too: a producer's
+/// batches are appended in the order it sent them.
 pub(crate) fn handle(c: &Connection, head: RequestHead, request: ProduceRequest) -> Result<Reply, Close> {
-    let (acks, version) = (request.acks, head.version);
     if let Some((code, text)) = refuse_all(&request) {
         return refused_all(&head, request, code, text);
     }
-    let mut waits = Vec::new();
-    let mut responses = Vec::with_capacity(request.topic_data.len());
-    for data in request.topic_data {
-        let by_id = version >= 13;
-        let topic = match by_id {
-            true => c.broker.catalog.topic_by_id(&data.topic_id),
-            false => c.broker.catalog.topic(&data.name),
-        };
+    let mut work = Work::read(c, head, request);
+    if c.deferred.load(Ordering::Acquire) == 0 && !work.opens_transactions() {
+        return work.append(c).reply();
+    }
+    let (c, turn) = (c.clone(), Turn::take(&c.deferred));
+    Ok(Reply::Later(Box::pin(async move {
+        work.verify(&c).await;
+        let appended = work.append(&c);
+        drop(turn);
+        appended.finish().await
+    })))
+}
+
+impl Work {
+    fn read(c: &Connection, head: RequestHead, request: ProduceRequest) -> Self {
+        let by_id = head.version >= 13;
         let missing = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
-        let mut partition_responses = Vec::with_capacity(data.partition_data.len());
-        for part in data.partition_data {
-            let bytes = part.records.as_ref().map_or(0, Bytes::len) as u64;
-            let outcome = append(c, topic.as_ref(), missing, &head, part.index, part.records, acks);
-            if outcome.is_err() {
-                c.broker.metrics.refused_produce(topic.as_ref().map(|topic| &topic.name), bytes);
-            }
-            let (response, wait) = answer(part.index, outcome);
-            c.broker.metrics.told_error(ApiKey::Produce, response.error_code);
-            if let Some(wait) = wait {
-                waits.push((responses.len(), partition_responses.len(), wait));
-            }
-            partition_responses.push(response);
+        let of_topic = |data: produce_request::TopicProduceData| {
+            let topic = match by_id {
+                true => c.broker.catalog.topic_by_id(&data.topic_id),
+                false => c.broker.catalog.topic(&data.name),
+            };
+            let part = |part: produce_request::PartitionProduceData| Part {
+                index: part.index,
+                bytes: part.records.as_ref().map_or(0, Bytes::len) as u64,
+                ready: ready(topic.as_ref(), missing, head.version, part.index, part.records),
+            };
+            let parts = data.partition_data.into_iter().map(part).collect();
+            TopicWork { name: data.name, topic_id: data.topic_id, topic, parts }
+        };
+        let topics = request.topic_data.into_iter().map(of_topic).collect();
+        Self { acks: request.acks, transactional_id: request.transactional_id, topics, head }
+    }
+
+    fn ready(&mut self) -> impl Iterator<Item = &mut Part> {
+        self.topics.iter_mut().flat_map(|topic| &mut topic.parts)
+    }
+
+    /// Whether a batch belongs to a transaction that is not open in its partition.
+    fn opens_transactions(&mut self) -> bool {
+        self.transactional_id.is_some()
+            && self.ready().filter_map(|part| part.ready.as_ref().ok()).any(|ready| {
+                transactional(&ready.records).is_some_and(|batch| {
+                    let log = ready.partition.log();
+                    !log.is_in_transaction(batch.producer_id, batch.producer_epoch)
+                })
+            })
+    }
+
+    /// Asks the coordinator about transactions that are not open in their partitions; what it refuses is not appended.
+    async fn verify(&mut self, c: &Connection) {
+        let Some(transactional_id) = self.transactional_id.clone() else { return };
+        let opening = match self.head.version {
+            ADDS_FROM.. => Opening::Add,
+            ABORTABLE_FROM => Opening::Verify,
+            _ => Opening::VerifyOld,
+        };
+        let waived = !opening.rises() && !c.broker.server.is("transaction.partition.verification.enable");
+        let of = |part: &mut Part| transactional(&part.ready.as_ref().ok()?.records);
+        let producers: BTreeSet<_> =
+            self.ready().filter_map(of).map(|batch| (batch.producer_id, batch.producer_epoch)).collect();
+        if producers.len() > 1 {
+            self.ready().for_each(|part| part.ready = Err(ErrorCode::InvalidProducerIdMapping.into()));
         }
-        responses.push(TopicProduceResponse {
-            name: data.name,
-            topic_id: data.topic_id,
-            partition_responses,
-        });
+        let Some((producer_id, epoch)) = producers.first().copied() else { return };
+        let mut partitions = Partitions::new();
+        for Part { index, ready, .. } in self.ready() {
+            let Ok(ready) = ready else { continue };
+            let Some(batch) = transactional(&ready.records) else { continue };
+            let (log, sequence) = (ready.partition.log(), batch.base_sequence);
+            match log.begin_verification(producer_id, epoch, sequence, opening.rises()) {
+                // It is open, and if a marker comes before the batch, the batch is refused.
+                None => {}
+                Some(_) if waived => ready.verified = Verified::Waived,
+                Some(guard) => {
+                    ready.verified = Verified::By(guard);
+                    partitions.entry(ready.topic.name.to_string()).or_default().insert(*index);
+                }
+            }
+        }
+        if partitions.is_empty() {
+            return;
+        }
+        let member = Member { transactional_id, producer_id, epoch };
+        let told = c.broker.transactions.open(&c.broker, &member, &partitions, opening).await;
+        for part in self.ready() {
+            let Ok(Ready { topic, verified: Verified::By(_), .. }) = &part.ready else { continue };
+            let mine =
+                |(name, index, _): &&(String, i32, ErrorCode)| *name == *topic.name && *index == part.index;
+            match told.iter().find(mine) {
+                Some((.., code)) if !code.is_ok() => part.ready = Err(unverified(*code, opening)),
+                _ => {}
+            }
+        }
     }
-    let response = ProduceResponse { responses, ..Default::default() };
-    if acks == 0 {
-        return silent(&response);
+
+    fn append(self, c: &Connection) -> Appended {
+        let (mut waits, mut responses) = (Vec::new(), Vec::with_capacity(self.topics.len()));
+        for TopicWork { name, topic_id, topic, parts } in self.topics {
+            let mut partition_responses = Vec::with_capacity(parts.len());
+            for Part { index, bytes, ready } in parts {
+                let outcome = ready.and_then(|ready| append(c, ready, &self.head, self.acks));
+                if outcome.is_err() {
+                    c.broker.metrics.refused_produce(topic.as_ref().map(|topic| &topic.name), bytes);
+                }
+                let (response, wait) = answer(index, outcome);
+                c.broker.metrics.told_error(ApiKey::Produce, response.error_code);
+                if let Some(wait) = wait {
+                    waits.push((responses.len(), partition_responses.len(), wait));
+                }
+                partition_responses.push(response);
+            }
+            responses.push(TopicProduceResponse { name, topic_id, partition_responses });
+        }
+        let response = ProduceResponse { responses, ..Default::default() };
+        Appended { head: self.head, acks: self.acks, response, waits }
     }
-    if waits.is_empty() {
-        return now(&head, &response);
+}
+
+impl Appended {
+    fn reply(self) -> Result<Reply, Close> {
+        if self.acks == 0 {
+            return silent(&self.response);
+        }
+        if self.waits.is_empty() {
+            return now(&self.head, &self.response);
+        }
+        Ok(Reply::Later(Box::pin(self.finish())))
     }
-    Ok(Reply::Later(Box::pin(async move { chunks(&head, &durable(response, waits).await) })))
+
+    async fn finish(self) -> Option<Answer> {
+        if self.acks == 0 {
+            // Without an answer to put it in, an error shows as a closed connection.
+            return silent(&self.response).is_ok().then(Answer::default);
+        }
+        chunks(&self.head, &durable(self.response, self.waits).await)
+    }
+}
+
+/// The header of a batch of a transaction.
+fn transactional(records: &[u8]) -> Option<BatchHeader> {
+    BatchHeader::parse(records).filter(|batch| batch.is_transactional() && batch.has_producer())
+}
+
+/// Why a batch that its coordinator does not agree to is refused: errors that producers cannot do anything about are told
+/// as one that they try again after.
+fn unverified(code: ErrorCode, opening: Opening) -> Refused {
+    let told = |code: ErrorCode, text: String| Refused { texts: Some((text, Vec::new())), ..code.into() };
+    match code {
+        ErrorCode::InvalidTxnState => told(code, "Partition was not added to the transaction".to_owned()),
+        ErrorCode::ConcurrentTransactions if opening.rises() => code.into(),
+        ErrorCode::ConcurrentTransactions
+        | ErrorCode::NetworkException
+        | ErrorCode::CoordinatorLoadInProgress
+        | ErrorCode::CoordinatorNotAvailable
+        | ErrorCode::NotCoordinator => told(
+            ErrorCode::NotEnoughReplicas,
+            format!(
+                "Unable to verify the partition has been added to the transaction. Underlying error: {}",
+                code.name()
+            ),
+        ),
+        code => code.into(),
+    }
 }
 
 /// acks=0: nobody reads an answer; an error shows as a closed connection.
@@ -162,11 +353,9 @@ fn silent(response: &ProduceResponse) -> Result<Reply, Close> {
 /// Why a request is refused as a whole: Kafka looks for transactional batches before anything else, and on the way meets
 /// bytes that are no batch.
 fn refuse_all(request: &ProduceRequest) -> Option<(ErrorCode, Option<String>)> {
-    // Transactions are not served: nobody may use an id of one.
+    // Nobody may write in a transaction without saying whose.
     let not_allowed = Some((ErrorCode::TransactionalIdAuthorizationFailed, None));
-    if request.transactional_id.is_some() {
-        return not_allowed;
-    }
+    let named = request.transactional_id.is_some();
     let partitions = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
     for records in partitions.filter_map(|partition| partition.records.as_ref()) {
         let mut rest: &[u8] = records;
@@ -184,7 +373,7 @@ fn refuse_all(request: &ProduceRequest) -> Option<(ErrorCode, Option<String>)> {
                 _ => {}
             }
             match Batch::split(rest) {
-                Ok((batch, _)) if batch.is_transactional() => return not_allowed,
+                Ok((batch, _)) if batch.is_transactional() && !named => return not_allowed,
                 Ok((_, after)) => rest = after,
                 Err(_) => break,
             }
@@ -216,18 +405,21 @@ fn refused_all(
     if request.acks == 0 { silent(&response) } else { now(head, &response) }
 }
 
-fn append(
-    c: &Connection,
+fn ready(
     topic: Option<&Arc<Topic>>,
     missing: ErrorCode,
-    head: &RequestHead,
+    version: i16,
     index: i32,
     records: Option<Bytes>,
-    acks: i16,
-) -> Outcome {
+) -> Result<Ready, Refused> {
     let partition = find(topic, index, missing)?;
-    let topic = topic.expect("its partition was found");
-    let records = only_batch(records.unwrap_or_default(), head.version)?;
+    let topic = topic.expect("its partition was found").clone();
+    let records = only_batch(records.unwrap_or_default(), version)?;
+    Ok(Ready { topic, partition, records, verified: Verified::No })
+}
+
+fn append(c: &Connection, ready: Ready, head: &RequestHead, acks: i16) -> Outcome {
+    let Ready { topic, partition, records, verified } = ready;
     if !matches!(acks, ACKS_ALL | 0 | 1) {
         return Err(ErrorCode::InvalidRequiredAcks.into());
     }
@@ -236,10 +428,15 @@ fn append(
     }
     // `min.insync.replicas` asks for no more than there are replicas (KIP-966): here for one, which is in sync.
     let now_ms = c.broker.now_ms();
-    let (mut batch, count) = validated(topic, &partition, records, now_ms)?;
+    let (mut batch, count) = validated(&topic, &partition, records, now_ms)?;
     let append_time = topic.settings.log_append_time.then_some(now_ms);
-    let appended = partition.append(&mut batch, count, topic.settings.flush_messages, acks == ACKS_ALL);
-    let (info, wait) = appended.map_err(|error| refusal(&error, &partition))?;
+    let how = Append {
+        records: count,
+        flush_records: topic.settings.flush_messages,
+        wait: acks == ACKS_ALL,
+        origin: Origin::Client(verified),
+    };
+    let (info, wait) = partition.append(&mut batch, how).map_err(|error| refusal(&error, &partition))?;
     c.broker.metrics.produced(&topic.name, count as u64, batch.len() as u64);
     Ok((info, wait, append_time))
 }
@@ -323,18 +520,7 @@ fn validated(
 
 fn refusal(error: &AppendError, partition: &Partition) -> Refused {
     match error {
-        AppendError::Producer(ProducerError::OutOfOrderSequence { .. }) => {
-            Refused::at(ErrorCode::OutOfOrderSequenceNumber, partition)
-        }
-        AppendError::Producer(ProducerError::InvalidEpoch { .. }) => {
-            Refused::at(ErrorCode::InvalidProducerEpoch, partition)
-        }
-        AppendError::Producer(ProducerError::InvalidTxnState { .. }) => {
-            Refused::at(ErrorCode::InvalidTxnState, partition)
-        }
-        AppendError::Producer(ProducerError::CoordinatorFenced { .. }) => {
-            Refused::at(ErrorCode::TransactionCoordinatorFenced, partition)
-        }
+        AppendError::Producer(error) => Refused::at(producer_error(error), partition),
         AppendError::Log(_) => {
             tracing::warn!(%error, "append failed");
             ErrorCode::KafkaStorageError.into()

@@ -1,13 +1,9 @@
-//! InitProducerId: ids for idempotent producers, handed out of blocks reserved in the store.
+//! Ids for producers, handed out of blocks reserved in the store.
 
 use std::sync::Arc;
 
-use kafka_wire::ErrorCode;
-use kafka_wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 use store_api::{Compare, Op, RangeRequest, Store, Txn};
 use tokio::sync::Mutex;
-
-use super::Connection;
 
 /// Key of the first id that no block holds, in decimal.
 pub(crate) const NEXT: &str = "/ketch/kafka/producer-ids";
@@ -26,7 +22,7 @@ impl ProducerIds {
     }
 
     /// A fresh id.
-    async fn next(&self) -> Result<i64, store_api::Error> {
+    pub(crate) async fn next(&self) -> Result<i64, store_api::Error> {
         // A tokio lock: the block is refilled under it, so that one write serves all who wait.
         let mut block = self.block.lock().await;
         if block.is_empty() {
@@ -60,28 +56,6 @@ impl ProducerIds {
             {
                 return Ok(first..first + BLOCK);
             }
-        }
-    }
-}
-
-/// Answers InitProducerId. Transactional ids are refused: transactions are not served.
-pub(crate) async fn handle(c: &Connection, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    let refused = |code: ErrorCode| InitProducerIdResponse {
-        error_code: code.code(),
-        producer_epoch: -1,
-        ..Default::default()
-    };
-    match request.transactional_id.as_deref() {
-        None => {}
-        Some("") => return refused(ErrorCode::InvalidRequest),
-        Some(_) => return refused(ErrorCode::TransactionalIdAuthorizationFailed),
-    }
-    match c.broker.producer_ids.next().await {
-        Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },
-        Err(error) => {
-            tracing::warn!(%error, "no producer id");
-            // Clients try again.
-            refused(ErrorCode::CoordinatorLoadInProgress)
         }
     }
 }

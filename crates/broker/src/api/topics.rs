@@ -27,8 +27,11 @@ const ALL_CORDONED: &str = "All brokers are currently fenced, or have all their 
 
 /// Makes a topic that a client asked for without having made it, with the broker's defaults.
 pub(crate) async fn create_automatically(broker: &Broker, name: &str) -> Result<Arc<Topic>, Refusal> {
-    let internal = name == names::OFFSETS;
-    let key = if internal { "offsets.topic.num.partitions" } else { "num.partitions" };
+    let key = match name {
+        names::OFFSETS => "offsets.topic.num.partitions",
+        names::TRANSACTIONS => "transaction.state.log.num.partitions",
+        _ => "num.partitions",
+    };
     let partitions = broker.server.number(key) as i32;
     check_name(broker, name)?;
     check_count(partitions)?;

@@ -15,8 +15,13 @@ pub(super) struct Feature {
 }
 
 /// metadata.version: 30 is that of Kafka 4.3 (4.3-IV0), 7 the first that 4.x brokers support (3.3-IV3).
-pub(super) const FEATURES: &[Feature] =
-    &[Feature { name: "metadata.version", least: 7, most: 30, level: 30 }];
+/// transaction.version: from 2 on the epoch rises with every transaction (KIP-890).
+pub(super) const FEATURES: &[Feature] = &[
+    Feature { name: "metadata.version", least: 7, most: 30, level: 30 },
+    Feature { name: "transaction.version", least: 0, most: 2, level: 2 },
+];
+/// The first version whose clients read features that may be at 0.
+const ZERO_FROM: i16 = 4;
 
 /// Answers ApiVersions.
 pub(crate) fn handle(c: &Connection, request: ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
@@ -39,7 +44,11 @@ pub(crate) fn handle(c: &Connection, request: ApiVersionsRequest, version: i16) 
     };
     ApiVersionsResponse {
         api_keys: SERVED.iter().map(|key| range(*key)).collect(),
-        supported_features: FEATURES.iter().map(supported).collect(),
+        supported_features: FEATURES
+            .iter()
+            .filter(|feature| version >= ZERO_FROM || feature.least > 0)
+            .map(supported)
+            .collect(),
         finalized_features_epoch: 0,
         finalized_features: FEATURES.iter().map(finalized).collect(),
         ..Default::default()

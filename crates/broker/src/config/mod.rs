@@ -243,18 +243,35 @@ impl Server {
         }
     }
 
-    /// What a topic that the broker itself makes is made with (`GroupCoordinatorService.groupMetadataTopicConfigs`).
+    /// What a topic that the broker itself makes is made with (`GroupCoordinatorService.groupMetadataTopicConfigs`,
+    /// `TransactionStateManager.transactionTopicConfigs`).
     pub(crate) fn internal_topic(&self, name: &str) -> Values {
-        if name != names::OFFSETS {
-            return Values::new();
+        let number = |key| self.number(key).to_string();
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        match name {
+            names::OFFSETS => {
+                let segment_bytes = number("offsets.topic.segment.bytes");
+                let configs = [
+                    ("cleanup.policy", "compact"),
+                    ("compression.type", "producer"),
+                    ("segment.bytes", &segment_bytes),
+                ];
+                configs.map(owned).into()
+            }
+            names::TRANSACTIONS => {
+                let segment_bytes = number("transaction.state.log.segment.bytes");
+                let replicas = number("transaction.state.log.min.isr");
+                let configs = [
+                    ("cleanup.policy", "compact"),
+                    ("compression.type", "uncompressed"),
+                    ("min.insync.replicas", &replicas),
+                    ("segment.bytes", &segment_bytes),
+                    ("unclean.leader.election.enable", "false"),
+                ];
+                configs.map(owned).into()
+            }
+            _ => Values::new(),
         }
-        let segment_bytes = self.number("offsets.topic.segment.bytes").to_string();
-        let configs = [
-            ("cleanup.policy", "compact"),
-            ("compression.type", "producer"),
-            ("segment.bytes", &segment_bytes),
-        ];
-        configs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
     }
 
     /// A topic's settings in force.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod child;
 pub mod kafka;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,11 @@ use kafka_wire::messages::{
 };
 use kafka_wire::record::{Builder, Producer};
 use kafka_wire::{ErrorCode, Message};
+use rdkafka::TopicPartitionList;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
 use store_api::{Op, Store, Txn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -157,6 +163,29 @@ pub fn fetch(topic: &str, offset: i64, max_wait_ms: i32, min_bytes: i32) -> Fetc
         FetchPartition { fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
     let topic = FetchTopic { topic: topic.into(), partitions: vec![partition], ..Default::default() };
     FetchRequest { max_wait_ms, min_bytes, max_bytes: 1 << 20, topics: vec![topic], ..Default::default() }
+}
+
+/// The values that a reader of committed records (librdkafka) finds in partition 0 of a topic, in their order.
+pub fn committed(bootstrap: &str, topic: &str, patience: Duration) -> Vec<String> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("group.id", "reader").set("enable.partition.eof", "true");
+    config.set("enable.auto.commit", "false").set("isolation.level", "read_committed");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(topic, 0, rdkafka::Offset::Beginning).expect("a partition");
+    consumer.assign(&from).expect("assigned");
+    let (mut values, deadline) = (Vec::new(), std::time::Instant::now() + patience);
+    loop {
+        assert!(std::time::Instant::now() < deadline, "{topic} does not end");
+        match consumer.poll(Duration::from_secs(5)) {
+            Some(Ok(message)) => {
+                values.push(String::from_utf8(message.payload().unwrap().to_vec()).expect("text"));
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => return values,
+            // The broker may be on its way up.
+            Some(Err(_)) | None => {}
+        }
+    }
 }
 
 /// Puts the topics found on disk into a store, for brokers whose store was in memory.

@@ -28,6 +28,9 @@ const UNORDERED: &[ApiKey] = &[
     ApiKey::DeleteTopics,
     ApiKey::ApiVersions,
     ApiKey::DescribeLogDirs,
+    ApiKey::DescribeTransactions,
+    ApiKey::ListTransactions,
+    ApiKey::AddPartitionsToTxn,
 ];
 
 /// Differences on purpose: key, path, why.
@@ -45,6 +48,12 @@ pub fn normalise(key: ApiKey, ours: &mut Value, theirs: &mut Value) {
             tree::sort_lists(side);
         }
     }
+    if key == ApiKey::DescribeTransactions {
+        [&mut *ours, &mut *theirs].into_iter().for_each(began);
+    }
+    if key == ApiKey::Fetch {
+        [&mut *ours, &mut *theirs].into_iter().for_each(records_of_transactions);
+    }
     if key == ApiKey::DescribeConfigs {
         [&mut *ours, &mut *theirs].into_iter().for_each(configs);
     }
@@ -52,6 +61,41 @@ pub fn normalise(key: ApiKey, ours: &mut Value, theirs: &mut Value) {
         without_telemetry(ours);
         only_served(ours, theirs);
     }
+}
+
+/// When a transaction began is each broker's own time; that it began counts.
+fn began(answer: &mut Value) {
+    tree::each_field(answer, &mut |name, value| {
+        if name == "transaction_start_time_ms" && value.as_i64().is_some_and(|at| at > 0) {
+            *value = "a time".into();
+        }
+    });
+}
+
+/// Records of transactions hold producer ids: how long they are counts.
+fn records_of_transactions(answer: &mut Value) {
+    for topic in answer["responses"].as_array_mut().into_iter().flatten() {
+        let named = topic["topic"].as_str().is_some_and(|name| name.starts_with(crate::transactions::PREFIX));
+        for partition in topic["partitions"].as_array_mut().into_iter().flatten().filter(|_| named) {
+            let records = &mut partition["records"];
+            if let Some(length) = records.as_str().map(bytes_of) {
+                *records = length.into();
+            }
+        }
+    }
+}
+
+/// How many bytes a text like `b"\\x00a"` stands for.
+fn bytes_of(text: &str) -> usize {
+    let (mut count, mut left) = (0usize, text.strip_prefix("b\"").unwrap_or(text).chars());
+    while let Some(character) = left.next() {
+        count += 1;
+        if character == '\\' && left.next() == Some('x') {
+            left.nth(1);
+        }
+    }
+    // The closing quotation mark.
+    count.saturating_sub(1)
 }
 
 /// Configurations of a broker that are another on each side: paths, and what a node without a controller's listener has.

@@ -2,7 +2,7 @@
 //!
 //! Needs `KETCH_TEST_KAFKA_CLASSPATH`, which `cargo xtask test` sets; without it the test says so and passes.
 //!
-//! What the script cannot produce: several connections at once, fetches that wait, members of groups, transactions.
+//! What the script cannot produce: several connections at once, fetches that wait, members of groups.
 
 mod batches;
 #[path = "../common/mod.rs"]
@@ -10,6 +10,7 @@ mod common;
 mod known;
 mod script;
 mod side;
+mod transactions;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -20,10 +21,13 @@ use std::time::Duration;
 use common::Served;
 use common::kafka::{ALIKE, RealKafka, SET_BY_TEST, class_path};
 use script::{Planned, Script};
-use side::Side;
+use side::{Side, Step};
+use transactions::Transactions;
 
 /// Requests of a run; `KETCH_TEST_DIFFERENTIAL_STEPS` asks for more.
 const STEPS: usize = 1_200;
+/// Requests about transactions of a run; `KETCH_TEST_DIFFERENTIAL_TRANSACTIONS` asks for more.
+const TRANSACTION_STEPS: usize = 600;
 /// The runs, by their seeds; `KETCH_TEST_DIFFERENTIAL_SEEDS=1,7,99` asks for others.
 const SEEDS: &str = "43,14";
 /// Larger than any log that a script writes: a file of this size was made so.
@@ -68,6 +72,10 @@ impl Pair {
     async fn compare(&mut self, planned: &Planned) -> Vec<tree::Difference> {
         let mut ours = self.ours.ask(&planned.step).await;
         let mut theirs = self.theirs.ask(&planned.step).await;
+        if std::env::var_os("KETCH_TEST_DIFFERENTIAL_TRACE").is_some() {
+            let Step { key, version, shown, .. } = &planned.step;
+            eprintln!("{} v{version} {shown:.400}\n  ketch {ours:.300}\n  kafka {theirs:.300}", key.name());
+        }
         known::normalise(planned.step.key, &mut ours, &mut theirs);
         let mut found = tree::differences(&ours, &theirs);
         found.retain(|difference| {
@@ -75,6 +83,27 @@ impl Pair {
             !known::stated(planned.step.key, difference) && !known::by_nature(difference, ids)
         });
         found
+    }
+
+    /// The epochs that a transactional id's producer has on both sides.
+    fn epochs(&self, id: &str) -> (i16, i16) {
+        (self.ours.ids.producer(id).1, self.theirs.ids.producer(id).1)
+    }
+
+    /// Asks with a DescribeTransactions until no transaction is on its way to its end, on either side.
+    async fn until_settled(&mut self, describe: &Step) {
+        let ends = |answer: &serde_json::Value| {
+            let state = answer["transaction_states"][0]["transaction_state"].as_str().unwrap_or_default();
+            state.starts_with("Prepare")
+        };
+        for _ in 0..PATIENCE {
+            let (ours, theirs) = (self.ours.ask(describe).await, self.theirs.ask(describe).await);
+            if !ends(&ours) && !ends(&theirs) {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.found.entry("transactions".into()).or_default().push(format!("{} never ends", describe.shown));
     }
 
     /// Waits until both brokers have the same topics.
@@ -135,15 +164,28 @@ async fn differences(class_path: &str, seed: u64) -> String {
     for planned in script.opening() {
         pair.run(&planned).await;
     }
-    let steps = std::env::var("KETCH_TEST_DIFFERENTIAL_STEPS");
-    for _ in 0..steps.map_or(STEPS, |text| text.parse().expect("a number")) {
+    for _ in 0..number("KETCH_TEST_DIFFERENTIAL_STEPS", STEPS) {
         pair.run(&script.next()).await;
+    }
+    let mut transactions = Transactions::new(seed, now_ms);
+    transactions.opening(&mut pair).await;
+    let differing = pair.found.len();
+    for _ in 0..number("KETCH_TEST_DIFFERENTIAL_TRANSACTIONS", TRANSACTION_STEPS) {
+        transactions.step(&mut pair).await;
+        // What differs once differs from there on: the first difference is the one to look at.
+        if pair.found.len() > differing {
+            break;
+        }
     }
     let logs = logs_differ(&root.path().join("ketch"), &kafka.dir, &pair.ours.learn().await);
     served.stop().await;
     pair.found.entry("logs".into()).or_default().extend(logs);
     pair.found.retain(|at, examples| !examples.is_empty() && !known::open(at));
     pair.found.iter().map(|(at, examples)| format!("{at}\n{}\n", examples.join("\n"))).collect()
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).ok().map_or(default, |text| text.parse().expect("a number"))
 }
 
 /// Partitions whose log files are not the same byte for byte. Segments below the log's start go at once here, and with the
@@ -156,8 +198,9 @@ fn logs_differ(ours: &Path, theirs: &Path, topics: &[(String, usize)]) -> Vec<St
         let named = |path: PathBuf| (path.file_name().map(ToOwned::to_owned), content(&path));
         logs.map(named).collect::<BTreeMap<_, _>>()
     };
-    let names =
-        topics.iter().flat_map(|(name, count)| (0..*count).map(move |index| format!("{name}-{index}")));
+    // Transactions' logs hold producer ids and times of markers.
+    let plain = topics.iter().filter(|(name, _)| !name.starts_with(transactions::PREFIX));
+    let names = plain.flat_map(|(name, count)| (0..*count).map(move |index| format!("{name}-{index}")));
     let compare = |name: String| {
         let (a, mut b) = (read(ours, &name), read(theirs, &name));
         if let Some((first, _)) = a.first_key_value() {

@@ -21,9 +21,10 @@ const LIST_OFFSETS: i16 = 7;
 /// ListOffsets' word for the end.
 const LATEST: i64 = -1;
 
-/// The ids that a broker gave its topics: those of now, and all that it gave to each name, in order.
+/// The ids that a broker gave its topics: those of now, and all that it gave to each name, in order; the
+/// producers of transactional ids with their epochs.
 #[derive(Default, Clone)]
-pub struct Ids(HashMap<String, Uuid>, HashMap<String, Vec<Uuid>>);
+pub struct Ids(HashMap<String, Uuid>, HashMap<String, Vec<Uuid>>, HashMap<String, (i64, i16)>);
 
 impl Ids {
     fn learn(&mut self, name: String, id: Uuid) {
@@ -45,6 +46,15 @@ impl Ids {
         self.0.get(name).copied().unwrap_or(Uuid::from_u128(0x1234))
     }
 
+    /// The producer that a transactional id has; one that nobody has where it has none.
+    pub fn producer(&self, id: &str) -> (i64, i16) {
+        self.2.get(id).copied().unwrap_or((900_000, 0))
+    }
+
+    fn owner(&self, producer_id: i64) -> Option<&str> {
+        self.2.iter().find(|(_, (known, _))| *known == producer_id).map(|(id, _)| id.as_str())
+    }
+
     fn name(&self, id: &str) -> Option<&str> {
         self.0.iter().find(|(_, known)| known.to_string() == id).map(|(name, _)| name.as_str())
     }
@@ -61,6 +71,8 @@ pub struct Step {
     pub shown: String,
     /// What is special about it, counted apart.
     pub kind: &'static str,
+    /// The transactional id whose producer the answer tells.
+    pub learns: Option<&'static str>,
 }
 
 impl Step {
@@ -71,7 +83,7 @@ impl Step {
         let frame = move |ids: &Ids| {
             frame::request(1, Some("differential"), version, &request(ids)).expect("writable").concat()
         };
-        Self { key, version, frame: Box::new(frame), shown, kind: "" }
+        Self { key, version, frame: Box::new(frame), shown, kind: "", learns: None }
     }
 }
 
@@ -98,12 +110,24 @@ impl Side {
         let message = MESSAGES.iter().find(|message| message.name == name).expect("every key has a response");
         let (_, text) = (message.recode)(&body, step.version).unwrap_or_else(|e| panic!("{name}: {e}"));
         let mut tree = tree::parse(&text);
+        if let Some(id) = step.learns {
+            let told = (tree["producer_id"].as_i64(), tree["producer_epoch"].as_i64());
+            if let (Some(producer_id @ 0..), Some(epoch)) = told {
+                self.ids.2.insert(id.to_owned(), (producer_id, i16::try_from(epoch).expect("an epoch")));
+            }
+        }
         tree::each_field(&mut tree, &mut |field, value| {
             if field == "topic_id"
                 && let Some(id) = value.as_str().filter(|id| Uuid::parse_str(id).is_ok_and(|id| !id.is_nil()))
             {
                 let named = self.ids.name(id).map(|name| format!("id of {name}"));
                 *value = Value::String(named.unwrap_or_else(|| "an id".into()));
+            }
+            if field == "producer_id"
+                && let Some(id) = value.as_i64().filter(|id| *id >= 0)
+            {
+                let owner = self.ids.owner(id).map(|id| format!("producer of {id}"));
+                *value = Value::String(owner.unwrap_or_else(|| "a producer".into()));
             }
         });
         tree

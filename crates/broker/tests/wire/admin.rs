@@ -87,7 +87,9 @@ async fn features_quorum_and_brokers() {
     assert!(text.ends_with("Local controller 1 only supports versions 7-30"), "{text}");
     assert_eq!(update(&mut raw, "metadata.version", 20, 1).await.0, ErrorCode::InvalidUpdateVersion);
     assert_eq!(update(&mut raw, "metadata.version", 20, 2).await.0, ErrorCode::InvalidUpdateVersion);
-    assert_eq!(update(&mut raw, "transaction.version", 2, 1).await.0, ErrorCode::InvalidUpdateVersion);
+    assert_eq!(update(&mut raw, "transaction.version", 2, 1).await.0, ErrorCode::None);
+    assert_eq!(update(&mut raw, "transaction.version", 1, 2).await.0, ErrorCode::InvalidUpdateVersion);
+    assert_eq!(update(&mut raw, "share.version", 1, 1).await.0, ErrorCode::InvalidUpdateVersion);
     let ask = |topic: &str, partition_index| DescribeQuorumRequest {
         topics: vec![quorum::TopicData {
             topic_name: topic.into(),

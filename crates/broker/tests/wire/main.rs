@@ -22,6 +22,7 @@ use kafka_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 const SOURCES: &[&str] = &[
     include_str!("../protocol.rs"),
     include_str!("../quotas.rs"),
+    include_str!("../transactions.rs"),
     include_str!("../common/mod.rs"),
     include_str!("admin.rs"),
     include_str!("configs.rs"),

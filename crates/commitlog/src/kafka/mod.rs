@@ -16,6 +16,7 @@ mod leader_epochs;
 pub mod metadata_log;
 mod partition;
 pub mod producers;
+mod verification;
 
 pub use aborted::AbortedTxn;
 pub use batch::{BATCH_HEADER_BYTES, BatchHeader, EndTxnMarker, KafkaBatch};
@@ -23,3 +24,4 @@ pub use cleaner::{CleanPolicy, Cleanable, Cleaned};
 pub use leader_epochs::{EpochEnd, EpochEntry, LeaderEpochs};
 pub use partition::{AppendError, AppendInfo, PartitionLog, PartitionOptions, Retention, headers};
 pub use producers::{ActiveProducer, LastBatch, ProducerError, Producers};
+pub use verification::{Guard, Origin, Verified};

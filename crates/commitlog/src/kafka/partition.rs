@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use crate::index::{MaxTimestamp, file_name};
 use crate::kafka::aborted::{self, AbortedTxns};
 use crate::kafka::{
-    AbortedTxn, ActiveProducer, BATCH_HEADER_BYTES, BatchHeader, EndTxnMarker, EpochEnd, KafkaBatch,
-    LastBatch, LeaderEpochs, ProducerError, Producers,
+    AbortedTxn, ActiveProducer, BATCH_HEADER_BYTES, BatchHeader, EndTxnMarker, EpochEnd, Guard, KafkaBatch,
+    LastBatch, LeaderEpochs, Origin, ProducerError, Producers, Verified,
 };
 use crate::log::replace::{DELETED, NewSegment};
 use crate::{Chunk, Error, Flush, Log, LogOptions, Offset, OpenFrom, Recovery, Result};
@@ -120,8 +120,8 @@ pub struct PartitionLog {
 }
 
 impl PartitionLog {
-    /// Appends one validated batch: offset and leader epoch are written into it, a retry is recognized. Not durable
-    /// before a flush.
+    /// Appends one validated batch of whoever it is, with nothing shown for the transactions it opens: for tests and
+    /// copies. A broker says [who appends](PartitionLog::append_as).
     ///
     /// # Errors
     /// Nothing is appended then.
@@ -131,14 +131,32 @@ impl PartitionLog {
         leader_epoch: i32,
         now_ms: i64,
     ) -> std::result::Result<AppendInfo, AppendError> {
+        self.append_as(batch, leader_epoch, now_ms, Origin::Client(Verified::Waived))
+    }
+
+    /// Appends one validated batch: offset and leader epoch are written into it, a retry is recognized. Not durable
+    /// before a flush.
+    ///
+    /// # Errors
+    /// Nothing is appended then.
+    pub fn append_as(
+        &self,
+        batch: &mut [u8],
+        leader_epoch: i32,
+        now_ms: i64,
+        origin: Origin,
+    ) -> std::result::Result<AppendInfo, AppendError> {
         let bad = || Error::Refused("not a batch".to_owned());
         let mut header = BatchHeader::parse(batch).filter(|h| h.len == batch.len()).ok_or_else(bad)?;
         let marker = if header.is_control() { EndTxnMarker::parse(batch) } else { None };
         let mut state = self.state.lock();
         match marker {
-            Some(marker) => state.producers.check_marker(&header, marker)?,
+            Some(marker) => {
+                let version = if let Origin::Marker { version } = origin { version } else { 0 };
+                state.producers.check_marker(&header, marker, version)?;
+            }
             None if header.has_producer() => {
-                if let Some(repeated) = state.producers.check(&header)? {
+                if let Some(repeated) = state.producers.check(&header, origin)? {
                     return Ok(self.duplicate(repeated.first_offset(), repeated.last_offset));
                 }
             }
@@ -295,6 +313,25 @@ impl PartitionLog {
     #[must_use]
     pub fn open_transaction(&self, producer_id: i64) -> Option<Offset> {
         self.state.lock().producers.open_transaction(producer_id)
+    }
+
+    /// Begins to verify that the producer's coordinator knows of its transaction here, before its first batch is appended;
+    /// None where it is open in this epoch. `rises` is for producers whose epoch rises with every transaction.
+    #[must_use]
+    pub fn begin_verification(
+        &self,
+        producer_id: i64,
+        epoch: i16,
+        sequence: i32,
+        rises: bool,
+    ) -> Option<Guard> {
+        self.state.lock().producers.begin_verification(producer_id, epoch, sequence, rises)
+    }
+
+    /// Whether the producer has a transaction open here in this epoch.
+    #[must_use]
+    pub fn is_in_transaction(&self, producer_id: i64, epoch: i16) -> bool {
+        self.state.lock().producers.open_in(producer_id, epoch).is_some()
     }
 
     /// Forgets producers that wrote nothing for `producer.id.expiration.ms` and have no transaction open.

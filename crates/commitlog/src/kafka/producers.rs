@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use base::checksum::crc32c;
 
 use crate::Offset;
-use crate::kafka::{AbortedTxn, BatchHeader, EndTxnMarker};
+use crate::kafka::verification::Verifications;
+use crate::kafka::{AbortedTxn, BatchHeader, EndTxnMarker, Guard, Origin};
 
 /// Batches remembered a producer: as many as a client may have in flight, so that any retry is recognized.
 const BATCHES_MAX: usize = 5;
@@ -109,48 +110,95 @@ pub struct Producers {
     open: BTreeMap<Offset, i64>,
     /// First offset and marker of transactions that ended above the high watermark.
     ended: BTreeMap<Offset, Offset>,
+    verifications: Verifications,
 }
 
 impl Producers {
     /// The batch this one repeats, if it is a retry of one of the last five; else whether it may be appended.
     ///
     /// # Errors
-    /// A sequence with a gap, an old epoch, or a batch outside of the open transaction. A producer nobody remembers may
-    /// begin anywhere.
-    pub fn check(&self, batch: &BatchHeader) -> Result<Option<Remembered>, ProducerError> {
-        let Some(entry) = self.entries.get(&batch.producer_id) else { return Ok(None) };
+    /// A sequence with a gap, an old epoch, a batch outside of the open transaction, or one that would open a transaction
+    /// that its coordinator was not asked about. A producer nobody remembers may begin anywhere.
+    pub fn check(&self, batch: &BatchHeader, origin: Origin) -> Result<Option<Remembered>, ProducerError> {
+        let entry = self.entries.get(&batch.producer_id);
         let producer_id = batch.producer_id;
         let got = batch.base_sequence;
+        let from_client = matches!(origin, Origin::Client(_));
         let same = |b: &&Remembered| b.first_sequence() == got && b.last_sequence == batch.last_sequence();
-        if batch.producer_epoch == entry.epoch
+        if let Some(entry) = entry.filter(|entry| from_client && batch.producer_epoch == entry.epoch)
             && let Some(repeated) = entry.batches.iter().find(same)
         {
             return Ok(Some(*repeated));
         }
-        check_epoch(producer_id, entry, batch.producer_epoch)?;
-        let last = entry.last_sequence();
+        if let Some(entry) = entry {
+            check_epoch(producer_id, entry, batch.producer_epoch)?;
+        }
+        if batch.is_transactional() && self.open_in(producer_id, batch.producer_epoch).is_none() {
+            self.verifications.check_guard(batch, origin)?;
+        }
+        if from_client {
+            let known = entry.is_some_and(|entry| !entry.batches.is_empty());
+            self.verifications.check_sequence(batch, known)?;
+        }
+        let Some(entry) = entry else { return Ok(None) };
+        self.check_entry(batch, entry, from_client).map(|()| None)
+    }
+
+    fn check_entry(&self, batch: &BatchHeader, entry: &Entry, sequences: bool) -> Result<(), ProducerError> {
+        let (producer_id, got, last) = (batch.producer_id, batch.base_sequence, entry.last_sequence());
         let follows = match batch.producer_epoch > entry.epoch {
             true => got == 0,
             // After a marker alone `last` is -1, and 0 follows it.
             false => got == last.wrapping_add(1) & i32::MAX,
         };
-        if !follows {
+        if sequences && !follows {
             return Err(ProducerError::OutOfOrderSequence { producer_id, got, last });
         }
         if entry.open.is_some() && !batch.is_transactional() {
             return Err(ProducerError::InvalidTxnState { producer_id });
         }
-        Ok(None)
+        Ok(())
+    }
+
+    /// Begins a verification; None where the producer has a transaction open in this epoch, so that there is nothing to
+    /// ask its coordinator.
+    pub fn begin_verification(
+        &mut self,
+        producer_id: i64,
+        epoch: i16,
+        sequence: i32,
+        rises: bool,
+    ) -> Option<Guard> {
+        match self.open_in(producer_id, epoch) {
+            Some(_) => None,
+            None => Some(self.verifications.begin(producer_id, epoch, sequence, rises)),
+        }
+    }
+
+    /// First offset of the transaction that the producer has open in this epoch.
+    #[must_use]
+    pub fn open_in(&self, producer_id: i64, epoch: i16) -> Option<Offset> {
+        self.entries.get(&producer_id).filter(|entry| entry.epoch == epoch)?.open
     }
 
     /// Whether a marker may be appended.
     ///
     /// # Errors
-    /// One of an old producer epoch or of an old coordinator.
-    pub fn check_marker(&self, batch: &BatchHeader, marker: EndTxnMarker) -> Result<(), ProducerError> {
+    /// One of an old producer epoch or of an old coordinator. From transaction version 2 on the epoch of the records is
+    /// old too, unless their transaction is over: then the marker comes once more.
+    pub fn check_marker(
+        &self,
+        batch: &BatchHeader,
+        marker: EndTxnMarker,
+        version: i16,
+    ) -> Result<(), ProducerError> {
         let Some(entry) = self.entries.get(&batch.producer_id) else { return Ok(()) };
         let producer_id = batch.producer_id;
         check_epoch(producer_id, entry, batch.producer_epoch)?;
+        if version >= 2 && batch.producer_epoch == entry.epoch && entry.open.is_some() {
+            let (got, current) = (batch.producer_epoch, entry.epoch);
+            return Err(ProducerError::InvalidEpoch { producer_id, got, current });
+        }
         let (got, current) = (marker.coordinator_epoch, entry.coordinator_epoch);
         if got < current {
             return Err(ProducerError::CoordinatorFenced { producer_id, got, current });
@@ -163,6 +211,9 @@ impl Producers {
     pub fn note(&mut self, batch: &BatchHeader, marker: Option<EndTxnMarker>) -> Option<AbortedTxn> {
         if !batch.has_producer() {
             return None;
+        }
+        if batch.is_transactional() {
+            self.verifications.settle(batch.producer_id);
         }
         if batch.is_control() {
             return marker.and_then(|marker| self.end(batch, marker));
@@ -305,7 +356,7 @@ impl Producers {
         let entries: BTreeMap<i64, Entry> =
             entries.chunks_exact(SNAPSHOT_ENTRY_BYTES).map(snapshot_entry).collect::<Option<_>>()?;
         let open = entries.iter().filter_map(|(id, entry)| Some((entry.open?, *id))).collect();
-        Some(Self { entries, open, ended: BTreeMap::new() })
+        Some(Self { entries, open, ..Self::default() })
     }
 }
 
@@ -346,6 +397,10 @@ fn snapshot_entry(bytes: &[u8]) -> Option<(i64, Entry)> {
 mod tests {
     use super::*;
 
+    use crate::kafka::Verified;
+
+    const ANY: Origin = Origin::Client(Verified::Waived);
+
     fn batch(producer_id: i64, epoch: i16, sequence: i32, count: i32, offset: i64) -> BatchHeader {
         BatchHeader {
             base_offset: Offset(offset),
@@ -369,11 +424,11 @@ mod tests {
         let (mut producers, mut offset) = (Producers::default(), 0);
         for &(epoch, sequence, count) in appended {
             let batch = batch(7, epoch, sequence, count, offset);
-            assert_eq!(producers.check(&batch), Ok(None));
+            assert_eq!(producers.check(&batch, ANY), Ok(None));
             producers.note(&batch, None);
             offset += i64::from(count);
         }
-        let got = match producers.check(&batch(7, last.0, last.1, last.2, offset)) {
+        let got = match producers.check(&batch(7, last.0, last.1, last.2, offset), ANY) {
             Ok(None) => "append".to_owned(),
             Ok(Some(repeated)) => format!("duplicate of {}", repeated.first_offset()),
             Err(error) => error.to_string(),
@@ -409,7 +464,7 @@ mod tests {
         assert_eq!(bytes.len(), 6 + 4 + 2 * 46);
         let back = Producers::from_snapshot(&bytes).unwrap();
         assert_eq!(back.snapshot(), bytes);
-        assert_eq!(back.check(&batch(9, 2, 0, 5, 0)).unwrap().unwrap().first_offset(), Offset(100));
+        assert_eq!(back.check(&batch(9, 2, 0, 5, 0), ANY).unwrap().unwrap().first_offset(), Offset(100));
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
@@ -459,18 +514,18 @@ mod tests {
     fn markers_fence_old_epochs_and_old_coordinators() {
         let mut producers = Producers::default();
         producers.note(&in_transaction(1, 4, 0, 10), None);
-        let outside = producers.check(&batch(1, 4, 1, 1, 11)).unwrap_err();
+        let outside = producers.check(&batch(1, 4, 1, 1, 11), ANY).unwrap_err();
         assert_eq!(outside, ProducerError::InvalidTxnState { producer_id: 1 });
-        assert!(producers.check_marker(&marker(1, 3, 11), ABORT).is_err());
-        assert!(producers.check_marker(&marker(1, 5, 11), ABORT).is_ok());
+        assert!(producers.check_marker(&marker(1, 3, 11), ABORT, 0).is_err());
+        assert!(producers.check_marker(&marker(1, 5, 11), ABORT, 0).is_ok());
         producers.note(&marker(1, 5, 11), Some(ABORT));
         let old = EndTxnMarker { coordinator_epoch: 2, ..ABORT };
-        let fenced = producers.check_marker(&marker(1, 5, 12), old).unwrap_err();
+        let fenced = producers.check_marker(&marker(1, 5, 12), old, 0).unwrap_err();
         assert_eq!(fenced, ProducerError::CoordinatorFenced { producer_id: 1, got: 2, current: 3 });
         // The marker raised the epoch: the old one is fenced, the new one begins at 0.
-        assert!(producers.check(&in_transaction(1, 4, 1, 12)).is_err());
-        assert!(producers.check(&in_transaction(1, 5, 1, 12)).is_err());
-        assert_eq!(producers.check(&in_transaction(1, 5, 0, 12)), Ok(None));
+        assert!(producers.check(&in_transaction(1, 4, 1, 12), ANY).is_err());
+        assert!(producers.check(&in_transaction(1, 5, 1, 12), ANY).is_err());
+        assert_eq!(producers.check(&in_transaction(1, 5, 0, 12), ANY), Ok(None));
     }
 
     #[test]
@@ -484,5 +539,51 @@ mod tests {
         assert_eq!(back.open_transaction(1), Some(Offset(10)));
         back.expire(i64::MAX);
         assert_eq!(back.len(), 1);
+    }
+
+    #[test]
+    fn a_transaction_opens_only_where_its_coordinator_was_asked() {
+        let mut producers = Producers::default();
+        let none = Origin::Client(Verified::No);
+        let refused = Err(ProducerError::InvalidTxnState { producer_id: 1 });
+        assert_eq!(producers.check(&in_transaction(1, 0, 0, 10), none), refused);
+        let guard = producers.begin_verification(1, 0, 0, false).unwrap();
+        let shown = Origin::Client(Verified::By(guard));
+        assert_eq!(producers.check(&in_transaction(1, 0, 0, 10), shown), Ok(None));
+        producers.note(&in_transaction(1, 0, 0, 10), None);
+        // It is open: nothing is to be shown, and nothing to be asked.
+        assert_eq!(producers.check(&in_transaction(1, 0, 1, 11), none), Ok(None));
+        assert_eq!(producers.begin_verification(1, 0, 1, false), None);
+        producers.note(&marker(1, 0, 11), Some(ABORT));
+        assert_eq!(producers.check(&in_transaction(1, 0, 1, 12), none), refused);
+        assert_eq!(producers.check(&in_transaction(1, 0, 1, 12), shown), refused);
+        // What was verified before a marker came is not verified after it.
+        let guard = producers.begin_verification(1, 0, 1, false).unwrap();
+        producers.note(&marker(1, 0, 12), Some(ABORT));
+        let late = producers.check(&in_transaction(1, 0, 1, 13), Origin::Client(Verified::By(guard)));
+        assert_eq!(late, refused);
+    }
+
+    #[test]
+    fn markers_of_version_2_have_a_higher_epoch_than_what_they_end() {
+        let mut producers = Producers::default();
+        producers.note(&in_transaction(1, 4, 0, 10), None);
+        let check = |producers: &Producers, epoch, version| {
+            producers.check_marker(&marker(1, epoch, 11), COMMIT, version).is_ok()
+        };
+        assert!(!check(&producers, 4, 2) && check(&producers, 5, 2));
+        assert!(check(&producers, 4, 0) && check(&producers, 4, 1));
+        producers.note(&marker(1, 5, 11), Some(COMMIT));
+        // Once more, after a crash.
+        assert!(check(&producers, 5, 2) && !check(&producers, 4, 2));
+    }
+
+    #[test]
+    fn a_coordinators_records_have_no_sequences() {
+        let mut producers = Producers::default();
+        let own = Origin::Coordinator(Verified::Waived);
+        producers.note(&in_transaction(1, 4, 0, 10), None);
+        assert_eq!(producers.check(&in_transaction(1, 4, 0, 11), own), Ok(None));
+        assert!(producers.check(&in_transaction(1, 3, 0, 11), own).is_err());
     }
 }

@@ -7,6 +7,7 @@
 //! catchup, tls     a topic read from its beginning, beside a loop that only reads and writes; the same under TLS
 //! readers          several readers at once, and reads that the disk must serve
 //! upkeep           latency while retention and compaction run
+//! transactions     a topic copied in transactions, page cache and fsync before the answer
 //! ```
 //! One broker at a time on core 0, the client on core 1, fresh directories, the same client for all (librdkafka in
 //! `crates/broker/examples/broker_load.rs`, or a bare socket in `broker_raw.rs`). Medians of [`RUNS`] runs. On a machine that does
@@ -17,6 +18,7 @@ mod loads;
 mod reads;
 mod running;
 mod scale;
+mod transactions;
 mod upkeep;
 
 use std::path::PathBuf;
@@ -46,6 +48,7 @@ const PARTS: &[Part] = &[
     ("tls", reads::tls),
     ("readers", reads::readers),
     ("upkeep", upkeep::run),
+    ("transactions", transactions::run),
 ];
 
 /// What is measured and with what.

@@ -196,7 +196,8 @@ fn kafka(
          listeners=PLAINTEXT://{addr},CONTROLLER://{controller}{tls}\n\
          controller.quorum.bootstrap.servers={controller}\ncontroller.listener.names=CONTROLLER\n\
          listener.security.protocol.map={map}\nlog.dirs={}\n\
-         offsets.topic.replication.factor=1\n",
+         offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\n",
         dir.join("data").display()
     );
     if setup.durable {
