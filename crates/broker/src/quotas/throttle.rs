@@ -95,7 +95,7 @@ fn place(key: ApiKey, version: i16) -> Option<At> {
     let from = match key {
         ApiKey::Produce => return (version >= 1).then_some(At::Last),
         ApiKey::ApiVersions => return (1..=2).contains(&version).then_some(At::Last),
-        ApiKey::OffsetDelete | ApiKey::DescribeQuorum => return None,
+        ApiKey::OffsetDelete | ApiKey::DescribeQuorum | ApiKey::WriteTxnMarkers => return None,
         ApiKey::Fetch
         | ApiKey::FindCoordinator
         | ApiKey::Heartbeat
