@@ -526,6 +526,29 @@ mod tests {
     }
 
     #[test]
+    fn values_are_durable_before_a_page_of_a_lazy_sync_is_written() {
+        let disk = SimDisk::new();
+        let (file, values) = (disk.open(Path::new("/state"), true).unwrap(), no_values(&disk));
+        let (let_go, go) = std::sync::mpsc::channel();
+        let spill = Arc::new(Spill::default());
+        spill.make_lazy(&Arc::default());
+        let gate = Arc::new(Gate { file, go: Mutex::new(go) });
+        let backend = Backend::new(gate, spill.clone(), values.clone());
+        values.append(b"key", &[&[1; 500]]).unwrap();
+        backend.set_len(4).unwrap();
+        backend.write(0, b"aaaa").unwrap();
+        backend.sync_data().unwrap();
+        until(|| disk.read(Path::new("/state")).unwrap() == b"aaaa");
+        for seed in 0..8 {
+            let after = disk.crash(&mut base::random::Random::from_seed(seed));
+            let found = after.read(Path::new("/values/00000001")).unwrap();
+            assert!(found.len() > 500 && found.ends_with(&[1; 500]));
+        }
+        let_go.send(Ok(())).unwrap();
+        spill.wait().unwrap();
+    }
+
+    #[test]
     fn nothing_written_behind_a_lazy_sync_reaches_the_file_before_it_is_done() {
         let disk = SimDisk::new();
         let file = disk.open(Path::new("/state"), true).unwrap();
