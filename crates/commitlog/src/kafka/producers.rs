@@ -213,7 +213,7 @@ impl Producers {
             return None;
         }
         if batch.is_transactional() {
-            self.verifications.settle(batch.producer_id);
+            self.verifications.settle(batch);
         }
         if batch.is_control() {
             return marker.and_then(|marker| self.end(batch, marker));

@@ -121,9 +121,14 @@ impl Verifications {
         }
     }
 
-    /// The producer's transaction is open, or over.
-    pub(crate) fn settle(&mut self, producer_id: i64) {
-        self.entries.remove(&producer_id);
+    /// A batch of the producer's transaction was appended: it is open, or over. But where the epoch rises, the marker of
+    /// the transaction before has the epoch of this one, whose verification may be under way.
+    pub(crate) fn settle(&mut self, batch: &BatchHeader) {
+        let before =
+            |entry: &Verification| batch.is_control() && entry.rises && entry.epoch == batch.producer_epoch;
+        if !self.entries.get(&batch.producer_id).is_some_and(before) {
+            self.entries.remove(&batch.producer_id);
+        }
     }
 }
 
@@ -159,10 +164,22 @@ mod tests {
         let shown = Origin::Client(Verified::By(guard));
         assert_eq!(all.check_guard(&batch(0), shown), Ok(()));
         assert!(all.check_sequence(&batch(1), true).is_err(), "a batch before it is missing");
-        all.settle(7);
+        all.settle(&batch(0));
         assert_eq!(all.check_guard(&batch(0), shown), refused);
         assert_ne!(all.begin(7, 0, 0, false), guard);
         assert_eq!(all.check_guard(&batch(9), Origin::Marker { version: 2 }), Ok(()));
+    }
+
+    #[test]
+    fn the_marker_of_the_transaction_before_leaves_the_next_ones_guard() {
+        let marker = |epoch| BatchHeader { attributes: 48, producer_epoch: epoch, ..batch(-1) };
+        for (rises, epoch, stays) in [(true, 5, true), (true, 6, false), (false, 5, false)] {
+            let mut all = Verifications::default();
+            let guard = all.begin(7, 5, 0, rises);
+            all.settle(&marker(epoch));
+            let checked = all.check_guard(&batch(0), Origin::Client(Verified::By(guard)));
+            assert_eq!(checked.is_ok(), stays, "rises {rises}, marker of {epoch}");
+        }
     }
 
     #[test]
