@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod door;
+mod etcd;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -215,5 +216,85 @@ async fn a_body_is_the_same_in_however_many_frames_it_comes() {
     }
     let found = kv.range(get("k")).await.unwrap().into_inner().kvs.remove(0);
     assert_eq!(found.version, 4);
+    served.stop().await;
+}
+
+/// Pings by hand, without a call, as fast as they go; what the server says for its farewell.
+async fn ping_by_hand(address: SocketAddr) -> (u32, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    hello.extend_from_slice(b"\0\0\0\x04\0\0\0\0\0");
+    stream.write_all(&hello).await.unwrap();
+    let (mut reads, mut writes) = stream.into_split();
+    let pinging = tokio::spawn(async move {
+        for _ in 0..4 {
+            writes.write_all(b"\0\0\x08\x06\0\0\0\0\0pingping").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        writes
+    });
+    let reading = async {
+        loop {
+            let mut head = [0; 9];
+            reads.read_exact(&mut head).await.unwrap();
+            let [a, b, c, kind, ..] = head;
+            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+            reads.read_exact(&mut payload).await.unwrap();
+            if kind == 7 {
+                let code = u32::from_be_bytes(*payload[4..].first_chunk().unwrap());
+                return (code, String::from_utf8(payload[8..].to_vec()).unwrap());
+            }
+        }
+    };
+    let said = tokio::time::timeout(Duration::from_secs(30), reading).await.expect("sent away");
+    drop(pinging.await);
+    said
+}
+
+/// Pings with a call between them or not; how the connection ended, if it did.
+async fn ping_between(address: SocketAddr, calls: bool) -> Option<h2::Reason> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (sender, mut connection) = h2::client::handshake(stream).await.unwrap();
+    let mut pings = connection.ping_pong().unwrap();
+    let driving = tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    for _ in 0..8 {
+        if calls {
+            let request = Request::post("http://localhost/etcdserverpb.KV/Range")
+                .header("content-type", "application/grpc")
+                .header("te", "trailers");
+            let (answer, mut body) = sender.send_request(request.body(()).unwrap(), false).unwrap();
+            body.send_data(Bytes::from_static(b"\0\0\0\0\x03\x0a\x01k"), true).unwrap();
+            let mut body = answer.await.unwrap().into_body();
+            while let Some(piece) = body.data().await {
+                piece.unwrap();
+            }
+            body.trailers().await.unwrap();
+        }
+        if pings.ping(h2::Ping::opaque()).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    tokio::time::timeout(Duration::from_secs(30), driving).await.unwrap().unwrap().err()?.reason()
+}
+
+async fn pings_too_often(address: SocketAddr) {
+    assert_eq!(ping_by_hand(address).await, (11, "too_many_pings".to_owned()));
+    assert_eq!(ping_between(address, false).await, Some(h2::Reason::ENHANCE_YOUR_CALM));
+    assert_eq!(ping_between(address, true).await, None, "an answer forgives");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_pings_too_often_is_sent_away_as_etcd_does() {
+    if let Some(program) = etcd::program("KETCH_TEST_ETCD") {
+        let dir = tempfile::tempdir().unwrap();
+        let etcd = etcd::Etcd::start(&program, dir.path(), &[]).await;
+        pings_too_often(SocketAddr::from(([127, 0, 0, 1], etcd.port()))).await;
+    }
+    let served = Served::start().await;
+    pings_too_often(served.door.addrs()[0]).await;
+    let mut kv = served.kv().await;
+    kv.put(put("a", "1")).await.unwrap();
     served.stop().await;
 }

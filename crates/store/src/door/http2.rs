@@ -31,6 +31,8 @@ use tonic::body::Body;
 use super::Peer;
 use super::grpc::Services;
 use super::hot;
+use super::pings::{Manners, Seen, Watched};
+use super::server::PREFACE;
 
 /// Requests and streams in flight on one connection. etcd's default has no bound; a client waits for room beyond it.
 const STREAMS_MAX: u32 = 1 << 20;
@@ -68,9 +70,11 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (stream, seen) = Watched::new(stream, PREFACE.len());
     let mut connection = tokio::time::timeout(PATIENCE, builder().handshake(stream)).await??;
     let pings = connection.ping_pong().map(Pings::new);
-    let mut serving = Serving { services, peer, connection, calls: Calls::new(), pings };
+    let manners = Manners::new(seen.clone());
+    let mut serving = Serving { services, peer, connection, calls: Calls::new(), pings, seen, manners };
     tokio::select! {
         ended = std::future::poll_fn(|cx| serving.poll(cx)) => return ended,
         () = token.cancelled() => serving.connection.graceful_shutdown(),
@@ -95,9 +99,11 @@ fn builder() -> h2::server::Builder {
 struct Serving<S> {
     services: Arc<Services>,
     peer: Peer,
-    connection: Connection<S, Bytes>,
+    connection: Connection<Watched<S>, Bytes>,
     calls: Calls,
     pings: Option<Pings>,
+    seen: Arc<Seen>,
+    manners: Manners,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
@@ -126,6 +132,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<S> {
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
                     Poll::Pending => break,
                 }
+            }
+            if !self.manners.may_ping(!self.calls.is_empty()) {
+                // What the library says then goes out in gRPC's words, see `pings`; the next look finds the end.
+                self.seen.send_away();
+                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                more = true;
             }
             if !more {
                 return Poll::Pending;

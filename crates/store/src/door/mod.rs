@@ -25,6 +25,7 @@ mod lease;
 mod lock;
 mod maintenance;
 mod metrics;
+mod pings;
 mod queue;
 mod range;
 mod reflection;

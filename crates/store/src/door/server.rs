@@ -108,7 +108,7 @@ where
 }
 
 /// What a client of HTTP/2 says first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A stream whose first bytes were looked at; they are read again.
 struct Begun<S> {
