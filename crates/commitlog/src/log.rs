@@ -213,7 +213,8 @@ pub struct Log<F> {
 }
 
 impl<F: Framing> Log<F> {
-    /// Opens the log in `dir`; `start` is its first readable offset (as last checkpointed; 0 when new). `visit` sees, in order, every
+    /// Opens the log in `dir`. Where the framing is [`Framing::MARKED`], what no flush is known to have covered is written
+    /// again, and durable with the next flush: it may only be in the page cache. `start` is its first readable offset (as last checkpointed; 0 when new). `visit` sees, in order, every
     /// whole frame of the segments that had to be verified.
     ///
     /// # Errors
@@ -249,6 +250,7 @@ impl<F: Framing> Log<F> {
         opening.fresh = fresh;
         // What lies below the start is not needed, and may never have been here.
         opening.durable = mark.as_ref().map(Mark::get).filter(|durable| *durable > start);
+        opening.unsure_from = mark.as_ref().map(Mark::get);
         let (active, end, created) = opening.run(from, start, &mut |frame, _, bytes| visit(frame, bytes))?;
         let (sealed, recovery, names) = (opening.sealed, opening.recovery, opening.names);
         let end = end.max(start);
@@ -273,7 +275,8 @@ impl<F: Framing> Log<F> {
             flushed: AtomicI64::new(flushed.get()),
             bytes: AtomicU64::new(bytes),
             stale_index: AtomicBool::new(from != OpenFrom::Clean),
-            dir_dirty: AtomicBool::new(created || unindexed),
+            // Where a sync of the directory may have failed, names are no surer than what they name.
+            dir_dirty: AtomicBool::new(created || unindexed || F::MARKED),
             fenced: AtomicBool::new(false),
             mark,
             framing: PhantomData,

@@ -200,3 +200,26 @@ fn entries_below_the_start_are_not_missed() {
     flip(&other.path().join("DURABLE"), 3);
     assert_eq!(open(RealDisk::shared(), other.path(), Offset(1)).unwrap().0.end(), Offset(37));
 }
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_on_the_disk_after_the_next_opening() {
+    for seed in 0..20 {
+        let disk = SimDisk::new();
+        let (log, _) = open(disk.shared(), Path::new(DIR), Offset(1)).unwrap();
+        append(&log, &[vec![1; 300], vec![1; 300]]).unwrap();
+        log.flush().unwrap();
+        // The rest lies in this segment and in the next.
+        append(&log, &[vec![2; 1500]]).unwrap();
+        append(&log, &[vec![3; 3000]]).unwrap();
+        assert_eq!(log.segments().len(), 2);
+        disk.set_fault(SimFault::SyncFails);
+        assert!(log.flush().is_err());
+        // The process ends, the machine goes on: what was written is read, and the kernel takes it for written.
+        let disk = disk.survive();
+        let (log, _) = open(disk.shared(), Path::new(DIR), Offset(1)).unwrap();
+        assert_eq!(log.flush().unwrap(), Offset(5));
+        let disk = disk.crash(&mut Random::from_seed(seed));
+        let (log, _) = open(disk.shared(), Path::new(DIR), Offset(1)).unwrap();
+        assert_eq!(log.end(), Offset(5), "what was durable is lost");
+    }
+}

@@ -120,3 +120,25 @@ async fn the_same_seed_gives_the_same_bytes() {
     assert!(one == again && one != other);
     assert!(one.keys().any(|path| path.extension().is_some_and(|e| e == "wal")));
 }
+
+/// What a start found in the page cache after a failed sync, and served, is there when the power goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_after_a_failed_sync_survives_the_power() {
+    for seed in 0..8 {
+        let disk = SimDisk::new();
+        let put = |key: &'static str| Txn { success: vec![Op::put(key, "1")], ..Txn::default() };
+        let store = Service::start(options(&disk), &Tasks::new()).unwrap();
+        store.txn(put("before")).await.unwrap();
+        disk.set_fault(SimFault::SyncFailsUnder("/data/wal"));
+        assert!(store.txn(put("unknown")).await.is_err());
+        // The process is killed; the disk recovers, as far as anybody is told.
+        let disk = disk.survive();
+        let store = Service::start(options(&disk), &Tasks::new()).unwrap();
+        let read = store.range(RangeRequest::key("unknown")).await.unwrap().kvs;
+        assert_eq!(read.len(), 1, "the log's end is read");
+        let disk = disk.crash(&mut Random::from_seed(seed));
+        let store = Service::start(options(&disk), &Tasks::new()).unwrap();
+        assert_eq!(store.range(RangeRequest::key("unknown")).await.unwrap().kvs, read, "seed {seed}");
+        store.close().await;
+    }
+}

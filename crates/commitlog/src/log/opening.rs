@@ -3,6 +3,9 @@
 use super::*;
 use crate::scan::Visit;
 
+/// Bytes written again at a time.
+const AGAIN_BYTES: usize = 1024 * 1024;
+
 /// The timestamp of a segment's first frame.
 pub(super) fn first_timestamp<F: Framing>(file: &dyn DiskFile, end: u64) -> Option<i64> {
     let mut header = vec![0; F::HEADER_BYTES];
@@ -15,6 +18,20 @@ pub(super) fn first_timestamp<F: Framing>(file: &dyn DiskFile, end: u64) -> Opti
     }
 }
 
+/// Writes what is in a part of a file to the same place: the kernel takes pages whose write failed for clean, serves them
+/// as long as it has them, and no later sync writes them, unless they are written to.
+fn write_again(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let mut buffer = vec![0; AGAIN_BYTES.min((to - from) as usize)];
+    let mut at = from;
+    while at < to {
+        let piece = &mut buffer[..AGAIN_BYTES.min((to - at) as usize)];
+        file.read_exact_at(piece, at)?;
+        file.write_all_at(piece, at)?;
+        at += piece.len() as u64;
+    }
+    Ok(())
+}
+
 /// The state of opening a log.
 pub(super) struct Opening<'a, F> {
     pub disk: &'a dyn Disk,
@@ -25,6 +42,9 @@ pub(super) struct Opening<'a, F> {
     pub names: Vec<String>,
     /// Frames below were certainly durable; None when that says nothing about what is needed.
     pub durable: Option<Offset>,
+    /// Frames from here on may never have reached the disk, whatever is read now: they are written again. None where no
+    /// mark tells.
+    pub unsure_from: Option<Offset>,
     /// As in the log's options, for indexes that are made anew.
     pub index_interval_bytes: u64,
     /// The directory was made just now: there is nothing in it to look for.
@@ -41,6 +61,7 @@ impl<'a, F: Framing> Opening<'a, F> {
             sealed: Vec::new(),
             names: Vec::new(),
             durable: None,
+            unsure_from: None,
             index_interval_bytes: crate::index::INDEX_INTERVAL_BYTES,
             fresh: false,
             framing: PhantomData,
@@ -149,6 +170,13 @@ impl<'a, F: Framing> Opening<'a, F> {
         let path = file_name(self.dir, base, F::EXTENSION);
         let file = open_segment::<F>(self.disk, self.dir, base, false)?;
         let len = file.len().map_err(|e| Error::io(&path, e))?;
+        let (unsure_from, mut unsure) = (self.unsure_from, None);
+        let visit: Visit<'_> = &mut |frame, position, bytes| {
+            if unsure_from.is_some_and(|from| frame.last >= from) {
+                unsure.get_or_insert(position);
+            }
+            visit(frame, position, bytes);
+        };
         let whole = verify.is_some_and(|from| from <= base);
         let scanned = if whole {
             let mut index = Index::default();
@@ -178,6 +206,9 @@ impl<'a, F: Framing> Opening<'a, F> {
         // gap is written again.
         if len > scanned.end {
             file.set_len(scanned.end).and_then(|()| file.sync_all()).map_err(|e| Error::io(&path, e))?;
+        }
+        if let Some(from) = unsure {
+            write_again(&*file, from, scanned.end).map_err(|e| Error::io(&path, e))?;
         }
         let first_timestamp_ms = first_timestamp::<F>(&*file, scanned.end);
         // Without gaps nothing is missing between the last frame and the next segment, whatever else was there.

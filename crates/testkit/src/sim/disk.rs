@@ -4,8 +4,8 @@
 //! of 512 bytes, with [`SimDisk::leave_garbage`] also sectors of garbage where nothing was before); names made, changed or
 //! removed since the last sync of a directory are kept up to a random point. A directory that was made is there after a
 //! crash; one that was renamed has the old name or the new. A sync that fails forgets what it was to write, as kernels do:
-//! it is still read, and no later sync writes it.
-//! What it cannot produce: bits that flip by themselves, a directory sync that covers only its own directory (any covers
+//! it is still read, and no later sync writes it. [`SimDisk::rot`] changes what was synced long ago.
+//! What it cannot produce: a sector that cannot be read at all, a directory sync that covers only its own directory (any covers
 //! all, as with one journal), writes torn inside a sector.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,8 @@ use parking_lot::Mutex;
 use super::Digest;
 
 const SECTOR: usize = 512;
+/// How often a byte that may rot is looked for.
+const ROT_ATTEMPTS: usize = 64;
 
 /// What goes wrong from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +34,8 @@ pub enum SimFault {
     Full,
     /// Every sync fails with EIO, and what it was to write never is.
     SyncFails,
+    /// The same, of files under this directory only.
+    SyncFailsUnder(&'static str),
     /// The write that is so many calls away (1: the next), or the next one behind it, is cut short and fails with EIO.
     ShortWriteAfter(u64),
     /// Every sync says that it is done, and is not: what no program survives, to see that a test would notice.
@@ -51,6 +55,18 @@ struct File {
     pending: Vec<Change>,
     /// End of the furthest write: a length set beyond it is a hole without blocks.
     written: u64,
+}
+
+impl File {
+    /// Whether a byte is on the disk as it is read.
+    fn is_settled(&self, at: u64) -> bool {
+        let touches = |change: &Change| match change {
+            Change::Write { at: from, data } => (*from..from + data.len() as u64).contains(&at),
+            Change::SetLen(len) => at >= *len,
+        };
+        let both = (self.durable.get(at as usize), self.now.get(at as usize));
+        matches!(both, (Some(durable), Some(now)) if durable == now) && !self.pending.iter().any(touches)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -175,6 +191,31 @@ impl SimDisk {
         let fresh = Inner { fault: SimFault::None, ..std::mem::take(&mut *inner) };
         inner.fault = SimFault::PowerOffAfter(0);
         Self { inner: Arc::new(Mutex::new(fresh)) }
+    }
+
+    /// Changes something of a file that was synced: mostly one bit, sometimes a whole sector, and mostly where the file is
+    /// not zero. Where the first changed byte is; None when the file has nothing synced that could change.
+    #[must_use]
+    pub fn rot(&self, path: &Path, random: &mut Random) -> Option<u64> {
+        let mut inner = self.inner.lock();
+        let id = *inner.names.get(path)?;
+        let file = inner.file(id);
+        let anywhere = random.below(4) == 0;
+        let at = (0..ROT_ATTEMPTS).find_map(|_| {
+            let at = random.below(file.durable.len() as u64);
+            (file.is_settled(at) && (anywhere || file.durable[at as usize] != 0)).then_some(at)
+        })?;
+        let sector = at - at % SECTOR as u64;
+        let whole: Vec<u64> = (sector..sector + SECTOR as u64).filter(|at| file.is_settled(*at)).collect();
+        let wide = random.below(4) == 0;
+        for at in if wide { whole } else { vec![at] } {
+            let old = file.durable[at as usize];
+            let new = if wide { random.below(256) as u8 } else { old ^ 1 << random.below(8) };
+            (file.durable[at as usize], file.now[at as usize]) = (new, new);
+        }
+        let first = if wide { sector } else { at };
+        [id, first].into_iter().for_each(|number| inner.digest.add_number(number));
+        Some(first)
     }
 
     /// From now on a crash may leave garbage in sectors that were being written.
@@ -340,16 +381,24 @@ impl Inner {
         }
     }
 
-    fn sync(&mut self, id: u64) -> io::Result<()> {
+    /// Whether a sync of something at `path` fails now.
+    fn sync_fails(&self, path: &Path) -> bool {
+        match self.fault {
+            SimFault::SyncFails => true,
+            SimFault::SyncFailsUnder(dir) => path.starts_with(dir),
+            _ => false,
+        }
+    }
+
+    fn sync(&mut self, id: u64, path: &Path) -> io::Result<()> {
         self.call()?;
         self.digest.add_number(id);
-        match self.fault {
-            SimFault::SyncFails => {
-                self.file(id).pending.clear();
-                return Err(io::Error::other("input/output error"));
-            }
-            SimFault::SyncLies => return Ok(()),
-            _ => {}
+        if self.sync_fails(path) {
+            self.file(id).pending.clear();
+            return Err(io::Error::other("input/output error"));
+        }
+        if self.fault == SimFault::SyncLies {
+            return Ok(());
         }
         let file = self.file(id);
         for change in std::mem::take(&mut file.pending) {
@@ -442,7 +491,7 @@ impl Disk for SimDisk {
         let mut inner = self.inner.lock();
         inner.device(dir)?;
         inner.call()?;
-        if inner.fault == SimFault::SyncFails {
+        if inner.sync_fails(dir) {
             return Err(io::Error::other("input/output error"));
         }
         if inner.fault == SimFault::SyncLies {
@@ -499,7 +548,7 @@ impl DiskFile for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut inner = self.inner.lock();
         inner.device(&self.path)?;
-        inner.sync(self.id)
+        inner.sync(self.id, &self.path)
     }
 
     fn sync_all(&self) -> io::Result<()> {
@@ -562,6 +611,34 @@ mod tests {
         file.sync_data().unwrap();
         assert_eq!(disk.read(Path::new("/d/a")).unwrap(), b"two");
         assert_eq!(disk.crash(&mut Random::from_seed(1)).read(Path::new("/d/a")).unwrap(), b"one");
+    }
+
+    #[test]
+    fn what_was_synced_rots_and_the_rest_does_not() {
+        let (mut bits, mut sectors) = (0, 0);
+        for seed in 0..64 {
+            let (disk, mut random) = (SimDisk::new(), Random::from_seed(seed));
+            let path = Path::new("/d/a");
+            let file = write(&disk, "/d/a", 0, &[7; 2048]);
+            assert_eq!(disk.rot(path, &mut random), None, "nothing is synced");
+            file.sync_data().unwrap();
+            disk.sync_dir(Path::new("/d")).unwrap();
+            file.write_all_at(&[8; 1024], 0).unwrap();
+            let at = disk.rot(path, &mut random).unwrap();
+            let now = disk.read(path).unwrap();
+            assert!(at >= 1024 && now[..1024] == [8; 1024]);
+            let changed: Vec<_> = now[1024..].iter().filter(|byte| **byte != 7).collect();
+            if let [one] = changed[..] {
+                assert_eq!((one ^ 7).count_ones(), 1);
+                bits += 1;
+            } else {
+                assert!((400..=SECTOR).contains(&changed.len()));
+                sectors += 1;
+            }
+            file.sync_data().unwrap();
+            assert_eq!(disk.crash(&mut random).read(path).unwrap(), now);
+        }
+        assert!(bits > sectors && sectors > 0 && bits + sectors == 64);
     }
 
     #[test]
