@@ -1,15 +1,16 @@
 //! Who the member is: two numbers made once by chance and kept in `MEMBER`, one line.
 //!
 //! ```text
-//! ketch-member <cluster id, 16 hex digits> <member id, 16 hex digits>
+//! ketch-member <cluster id, 16 hex digits> <member id, 16 hex digits> crc=<8 hex digits>
 //! ```
+//! The checksum (see [`crate::line`]) came later: a line without one is taken as it is.
 
 use std::path::Path;
 
 use base::disk::Disk;
 use base::random::Random;
 
-use crate::Error;
+use crate::{Error, line};
 
 const NAME: &str = "ketch-member";
 
@@ -33,16 +34,15 @@ impl Identity {
             return Ok(None);
         }
         let content = disk.read(&path).map_err(Error::io(&path))?;
-        let parsed = std::str::from_utf8(&content).ok().and_then(parse);
-        let shown = || format!("not an identity: {:?}", content.escape_ascii().to_string());
-        parsed.map(Some).ok_or_else(|| Error::corrupt(&path, shown()))
+        let parsed = line::unsealed(&content).and_then(parse);
+        parsed.map(Some).ok_or_else(|| Error::damaged(&path, &content))
     }
 
     /// Keeps it, durably.
     pub(crate) fn write(self, disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
         let path = dir.join("MEMBER");
-        let line = format!("{NAME} {:016x} {:016x}\n", self.cluster_id, self.member_id);
-        disk.write_atomically(&path, line.as_bytes()).map_err(Error::io(&path))
+        let words = format!("{NAME} {:016x} {:016x}", self.cluster_id, self.member_id);
+        disk.write_atomically(&path, line::sealed(&words).as_bytes()).map_err(Error::io(&path))
     }
 
     /// What the directory says, or fresh numbers, which it says from now on.
@@ -57,7 +57,7 @@ impl Identity {
 }
 
 fn parse(text: &str) -> Option<Identity> {
-    let mut words = text.trim_end().strip_prefix(NAME)?.split_ascii_whitespace();
+    let mut words = text.strip_prefix(NAME)?.split_ascii_whitespace();
     let mut number = || u64::from_str_radix(words.next()?, 16).ok().filter(|id| *id != 0);
     let identity = Identity { cluster_id: number()?, member_id: number()? };
     words.next().is_none().then_some(identity)
@@ -78,5 +78,23 @@ mod tests {
         assert_eq!(Identity::read_or_make(&disk, dir, &mut random).unwrap(), made);
         disk.write_atomically(&dir.join("MEMBER"), b"ketch-member 0 1\n").unwrap();
         assert!(Identity::read(&disk, dir).is_err());
+    }
+
+    #[test]
+    fn a_bit_that_flips_makes_nobody_else_of_a_member() {
+        let disk = SimDisk::new();
+        let (dir, path) = (Path::new("/store"), Path::new("/store/MEMBER"));
+        disk.create_dir_all(dir).unwrap();
+        Identity { cluster_id: 9, member_id: 100 }.write(&disk, dir).unwrap();
+        let written = disk.read(path).unwrap();
+        for bit in 0..written.len() * 8 {
+            let mut rotten = written.clone();
+            rotten[bit / 8] ^= 1 << (bit % 8);
+            disk.write_atomically(path, &rotten).unwrap();
+            assert!(Identity::read(&disk, dir).is_err(), "{}", rotten.escape_ascii());
+        }
+        // As the first releases wrote it.
+        disk.write_atomically(path, b"ketch-member 0000000000000009 0000000000000064\n").unwrap();
+        assert_eq!(Identity::read(&disk, dir).unwrap(), Some(Identity { cluster_id: 9, member_id: 100 }));
     }
 }

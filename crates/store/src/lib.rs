@@ -35,6 +35,7 @@ mod hash;
 mod health;
 mod identity;
 mod leases;
+mod line;
 mod proposer;
 mod quota;
 pub mod raft;
@@ -139,6 +140,16 @@ impl Error {
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path = path.to_path_buf();
         move |source| Self::Io { path, source }
+    }
+
+    /// A small file that is not what was written.
+    pub(crate) fn damaged(path: &std::path::Path, content: &[u8]) -> Self {
+        let text = format!(
+            "damaged: '{}'. Nothing was changed. Where other members run, remove this member and let it join anew with \
+             an empty directory; else restore a snapshot into another directory",
+            content.escape_ascii()
+        );
+        Self::corrupt(path, text)
     }
 
     pub(crate) fn corrupt(path: &std::path::Path, what: impl std::fmt::Display) -> Self {

@@ -1,8 +1,9 @@
 //! The replicated log on the write-ahead log, and what consensus keeps beside it.
 //!
 //! ```text
-//! raft/VOTE       one line: term, candidate, whether a majority granted it; written whole and synced before it counts
-//! raft/PURGED     one line: term, node, index of the last entry that was removed from the log's front
+//! raft/VOTE       one line: term, candidate, whether a majority granted it, checksum (see [`crate::line`]); written whole
+//!                 and synced before it counts
+//! raft/PURGED     one line: term, node, index of the last entry that was removed from the log's front, checksum
 //! raft/COMMITTED  term 8 | node 8 | index 8 | CRC-32C 4: written in place, not synced. Without it, or with an old one,
 //!                 the member learns again what is committed; it lets a restarted member go on where it was
 //! ```
@@ -35,9 +36,8 @@ use super::types::{self, LogEntry, LogId, Malformed, TypeConfig, Vote};
 use crate::backend::is_full;
 use crate::health::Health;
 use crate::stats::Stats;
+use crate::{Error, line};
 
-/// Bytes of the latest entries kept in memory: followers in step and the state read them there.
-const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of entries in one message to a follower.
 const MESSAGE_BYTES: usize = 1024 * 1024;
 /// Bytes read from the disk at a time.
@@ -127,6 +127,8 @@ pub(crate) struct Outside {
     /// Ends the wait for space.
     pub closing: CancellationToken,
     pub stats: Arc<Stats>,
+    /// Bytes of the latest entries kept in memory.
+    pub cache_bytes: usize,
 }
 
 /// The log. Clones are the same log.
@@ -143,13 +145,15 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Self> {
-        let numbers = |name: &str| -> io::Result<Option<[u64; 3]>> {
+    pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Self, Error> {
+        let numbers = |name: &str| -> Result<Option<[u64; 3]>, Error> {
             let path = dir.join(name);
             if !disk.exists(&path) {
                 return Ok(None);
             }
-            parse_line(&disk.read(&path)?).map(Some).ok_or_else(|| Malformed("line of numbers").into())
+            let content = disk.read(&path).map_err(Error::io(&path))?;
+            // A vote that is forgotten may be given twice, and entries that are missed twice too.
+            parse_line(&content).map(Some).ok_or_else(|| Error::damaged(&path, &content))
         };
         let vote = numbers("VOTE")?.map(|[term, node, committed]| {
             if committed == 1 { Vote::new_committed(term, node) } else { Vote::new(term, node) }
@@ -160,14 +164,13 @@ impl Kept {
 }
 
 fn parse_line(content: &[u8]) -> Option<[u64; 3]> {
-    let text = std::str::from_utf8(content).ok()?;
-    let mut numbers = text.split_ascii_whitespace().map(|word| word.parse().ok());
+    let mut numbers = line::unsealed(content)?.split_ascii_whitespace().map(|word| word.parse().ok());
     let line = [numbers.next()??, numbers.next()??, numbers.next()??];
     numbers.next().is_none().then_some(line)
 }
 
 fn write_line(disk: &dyn Disk, path: &Path, [a, b, c]: [u64; 3]) -> io::Result<()> {
-    disk.write_atomically(path, format!("{a} {b} {c}\n").as_bytes())
+    disk.write_atomically(path, line::sealed(&format!("{a} {b} {c}")).as_bytes())
 }
 
 /// Writes down what was removed from the log's front.
@@ -279,13 +282,16 @@ impl RaftLog {
         Ok(found)
     }
 
+    /// What cannot be read, or is not what was written, ends consensus here: the member is fenced.
     fn read(&self, start: u64, end: u64, bytes_max: usize) -> io::Result<Vec<LogEntry>> {
         if start >= end {
             return Ok(Vec::new());
         }
         match self.read_cache(start, end, bytes_max) {
             Some(found) => Ok(found),
-            None => self.read_disk(start, end, bytes_max),
+            None => self
+                .read_disk(start, end, bytes_max)
+                .inspect_err(|error| fence(&self.shared.outside.health, error)),
         }
     }
 
@@ -328,7 +334,7 @@ impl RaftLog {
             cache.bytes += len;
             cache.entries.push_back((entry.clone(), len));
         }
-        while cache.bytes > CACHE_BYTES
+        while cache.bytes > self.shared.outside.cache_bytes
             && let Some((_, len)) = cache.entries.pop_front()
         {
             cache.bytes -= len;

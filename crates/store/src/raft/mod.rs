@@ -69,6 +69,15 @@ pub struct Timing {
     pub election_max: Duration,
 }
 
+impl Timing {
+    /// The longest a member that hears nothing waits before it asks to lead: what it promised the last leader, and then
+    /// its own time.
+    #[must_use]
+    pub fn election_timeout(&self) -> Duration {
+        self.election_max * 2
+    }
+}
+
 impl Default for Timing {
     /// A new leader within a second on a local network.
     fn default() -> Self {
@@ -86,11 +95,18 @@ pub struct Sizes {
     pub keep_entries: u64,
     /// Bytes of one file of the log.
     pub segment_bytes: u64,
+    /// Bytes of the log's latest entries kept in memory: followers in step and the state read them there.
+    pub cache_bytes: usize,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { snapshot_entries: 5000, keep_entries: 20_000, segment_bytes: crate::service::SEGMENT_BYTES }
+        Self {
+            snapshot_entries: 5000,
+            keep_entries: 20_000,
+            segment_bytes: crate::service::SEGMENT_BYTES,
+            cache_bytes: 16 * 1024 * 1024,
+        }
     }
 }
 

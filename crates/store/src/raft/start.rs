@@ -160,7 +160,9 @@ fn open(options: &Options, cluster: &ClusterOptions, tasks: &Tasks) -> Result<Op
     format::check(disk, &dir)?;
     let db = Arc::new(Db::open(&options.disk, &dir, options.cache_bytes)?);
     db.settle(options);
-    let mut kept = Kept::read(disk, &raft_dir).map_err(Error::io(&raft_dir))?;
+    let mut kept = Kept::read(disk, &raft_dir)?;
+    // A name whose sync failed is there until the power goes; what is read counts as durable from here on.
+    disk.sync_dir(&raft_dir).map_err(Error::io(&raft_dir))?;
     let identity = match (&kept.purged, &cluster.begin) {
         (Some(_), _) | (None, Begin::Alone) => {
             Identity::read_or_make(disk, &dir, &mut options.random.clone())?
@@ -185,6 +187,7 @@ fn open(options: &Options, cluster: &ClusterOptions, tasks: &Tasks) -> Result<Op
         health: health.clone(),
         closing: tasks.token(),
         stats: db.stats.clone(),
+        cache_bytes: cluster.sizes.cache_bytes,
     };
     let syncing = if outside.hands.are_threads() {
         Syncing::Thread(Flusher::start("store-sync").map_err(Error::io(&raft_dir))?)
