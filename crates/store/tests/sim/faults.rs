@@ -1,15 +1,20 @@
 //! What goes wrong, by seed. A run draws first how likely each kind is, so that runs differ in kind.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use base::checksum::crc32c;
+use base::disk::Disk as _;
 use base::random::Random;
+use commitlog::wal::WalFrame;
+use commitlog::{Framing as _, Parsed};
 use store_api::{Revision, Store};
-use testkit::sim::SimFault;
+use testkit::sim::{SimDisk, SimFault};
 use tokio::time::Instant;
 
-use crate::world::{Shared, follow_changes, kill, restart, start, stop, url};
+use crate::world::{Draw, Flaw, Shared, follow_changes, kill, restart, start, stop, url};
 
 /// How long things go wrong.
 const TROUBLE: Duration = Duration::from_secs(12);
@@ -47,6 +52,8 @@ enum Kind {
     AddVoter,
     Promote,
     Remove,
+    LogSyncFails,
+    Rot,
 }
 
 const KINDS: [Kind; 22] = [
@@ -74,6 +81,10 @@ const KINDS: [Kind; 22] = [
     Kind::Remove,
 ];
 
+/// Drawn in the worlds of [`Draw::Rot`](crate::world::Draw) only, where nobody is removed that does not have to be: a member
+/// whose disk rots is lost.
+const ROT_KINDS: [Kind; 2] = [Kind::LogSyncFails, Kind::Rot];
+
 impl Kind {
     fn name(self) -> &'static str {
         match self {
@@ -99,6 +110,8 @@ impl Kind {
             Self::AddVoter => "voters added",
             Self::Promote => "promotions",
             Self::Remove => "removals",
+            Self::LogSyncFails => "failing syncs of the log",
+            Self::Rot => "rotten files",
         }
     }
 
@@ -113,7 +126,12 @@ impl Kind {
 
 /// Lets things go wrong for a while; what did.
 pub async fn trouble(world: &Shared, random: &mut Random) -> Result<String, String> {
-    let weights: Vec<u64> = KINDS.iter().map(|kind| random.below(4).max(kind.weight_min())).collect();
+    let mut weights: Vec<(Kind, u64)> =
+        KINDS.iter().map(|kind| (*kind, random.below(4).max(kind.weight_min()))).collect();
+    if world.lock().draw == Draw::Rot {
+        weights.retain(|(kind, _)| *kind != Kind::Remove);
+        weights.extend(ROT_KINDS.map(|kind| (kind, 1 + random.below(4))));
+    }
     let began = Instant::now();
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
     while began.elapsed() < TROUBLE {
@@ -131,11 +149,11 @@ pub async fn trouble(world: &Shared, random: &mut Random) -> Result<String, Stri
     Ok(counts.into_iter().map(|(what, n)| format!("{n} {what}")).collect::<Vec<_>>().join(", "))
 }
 
-fn draw(weights: &[u64], random: &mut Random) -> Kind {
-    let mut left = random.below(weights.iter().sum());
-    for (kind, weight) in KINDS.into_iter().zip(weights) {
+fn draw(weights: &[(Kind, u64)], random: &mut Random) -> Kind {
+    let mut left = random.below(weights.iter().map(|(_, weight)| weight).sum());
+    for (kind, weight) in weights {
         if left < *weight {
-            return kind;
+            return *kind;
         }
         left -= weight;
     }
@@ -178,6 +196,16 @@ async fn disturb(world: &Shared, kind: Kind, random: &mut Random) -> Result<bool
             break_disk(world, id, SimFault::Full);
             later(world, 300 + random.below(2500), move |world| mend_disk(world, id, SimFault::Full));
         }
+        // What rots and what is lost at once is no longer told from what was never written.
+        Kind::SyncFails | Kind::ShortWrite | Kind::LogSyncFails if is_rotten(world, id) => return Ok(false),
+        Kind::LogSyncFails => {
+            let dir = ["/data/wal", "/data/raft"][random.below(2) as usize];
+            break_disk(world, id, SimFault::SyncFailsUnder(dir));
+            world.lock().member(id).into_iter().for_each(|member| member.unsynced = true);
+            let power = random.below(2) == 0;
+            later(world, 100 + random.below(1500), move |world| kill(world, id, power));
+        }
+        Kind::Rot => return Ok(rot(world, id, random)),
         Kind::SyncFails | Kind::ShortWrite => {
             let short = SimFault::ShortWriteAfter(1 + random.below(20));
             let fault = if kind == Kind::SyncFails { SimFault::SyncFails } else { short };
@@ -244,6 +272,66 @@ fn split(world: &Shared, ids: &[u64], random: &mut Random) {
     }
 }
 
+fn is_rotten(world: &Shared, id: u64) -> bool {
+    world.lock().member(id).is_some_and(|member| member.rotten)
+}
+
+/// Something that a member has synced changes on its disk, while it runs or while it is down; whether it did. One member at
+/// a time, and only where the others do without it.
+fn rot(world: &Shared, id: u64, random: &mut Random) -> bool {
+    let down = random.below(2) == 0;
+    {
+        let mut world = world.lock();
+        let picked = world.pick();
+        let Some((handle, _)) = picked else { return false };
+        let voters = handle.members().into_iter().filter(|member| !member.is_learner).map(|member| member.id);
+        let present = voters.filter(|voter| world.ids().contains(voter)).count();
+        let sound = world.members.iter().all(|member| !member.rotten);
+        let fit = world.member(id).is_some_and(|member| member.is_well());
+        if present < MEMBERS_MIN || !sound || !fit {
+            return false;
+        }
+    }
+    if down {
+        kill(world, id, false);
+    }
+    let mut world = world.lock();
+    let flaw = world.flaw;
+    let Some(member) = world.member(id) else { return false };
+    let files: Vec<PathBuf> = member.disk.contents().into_keys().filter(|path| may_rot(path)).collect();
+    let (logs, others): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|path| path.extension().is_some_and(|extension| extension == "wal"));
+    let files = if random.below(3) > 0 { logs } else { others };
+    let Some(path) = files.get(random.below(files.len() as u64) as usize) else { return false };
+    let Some(at) = member.disk.rot(path, random) else { return false };
+    member.rotten = true;
+    if flaw == Some(Flaw::RotBelieved) {
+        believe(&member.disk, path, at);
+    }
+    true
+}
+
+/// The state's file has no checksums that are looked at when it is read: the members compare fingerprints instead.
+fn may_rot(path: &Path) -> bool {
+    path.extension().is_none_or(|extension| extension == "wal")
+}
+
+/// Makes the checksum of the log's frame around `at` right again, as if nobody looked at it.
+fn believe(disk: &SimDisk, path: &Path, at: u64) {
+    let Ok(file) = disk.open(path, false) else { return };
+    let content = disk.read(path).unwrap_or_default();
+    let mut from = 0;
+    while let Parsed::Frame(frame) = WalFrame::parse(content.get(from..).unwrap_or_default()) {
+        let Some(bytes) = content.get(from..from + frame.len) else { return };
+        if (from..from + frame.len).contains(&(at as usize)) {
+            let crc = crc32c(&bytes[8..]).to_be_bytes();
+            let _ = file.write_all_at(&crc, from as u64 + 4).and_then(|()| file.sync_data());
+            return;
+        }
+        from += frame.len;
+    }
+}
+
 /// A member's links come and go.
 fn flap(world: &Shared, id: u64, random: &mut Random) {
     let (world, times) = (world.clone(), 4 + random.below(20));
@@ -307,7 +395,7 @@ fn add(world: &Shared, learner: bool) -> bool {
 }
 
 /// Promotes or removes a member.
-fn change(world: &Shared, id: u64, promote: bool) -> bool {
+pub fn change(world: &Shared, id: u64, promote: bool) -> bool {
     let picked = world.lock().pick();
     let Some((handle, _)) = picked else { return false };
     let world = world.clone();

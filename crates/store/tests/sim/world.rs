@@ -26,9 +26,8 @@ use crate::network::{Lie, Network};
 const CLIENTS: u32 = 4;
 /// The cluster's id.
 const CLUSTER: u64 = 9;
-/// A write is acknowledged within this after the trouble: two election timeouts, one before them for members that have just
-/// started and give no vote yet, one for an election that nobody won, and an attempt at a member that cannot answer.
-const BACK: Duration = Duration::from_millis(2000);
+/// A write is acknowledged within so many election timeouts after the trouble.
+const BACK_TIMEOUTS: u32 = 2;
 /// How long one member is asked for the first write after the trouble.
 const ATTEMPT: Duration = Duration::from_millis(300);
 /// All the members must agree within this after the trouble.
@@ -47,6 +46,17 @@ pub enum Flaw {
     StaleRead,
     /// Watches lose an event now and then.
     EventSkipped,
+    /// What rots in the log has the right checksum, as if nobody looked at it.
+    RotBelieved,
+}
+
+/// What kinds of faults a world knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Draw {
+    /// All but those of the other; worlds of this kind are what they were before the other came.
+    Plain,
+    /// What was synced rots, syncs of the log fail, the log is read from the disk. Nobody is removed without need.
+    Rot,
 }
 
 /// A member's time, whose wall clock jumps.
@@ -83,6 +93,12 @@ pub struct Member {
     pub slow_us: Arc<AtomicU64>,
     /// Its disk failed: it must be started anew.
     pub sick: bool,
+    /// Syncs of its log failed: it must be started anew, and finds what it wrote unless the power goes.
+    pub unsynced: bool,
+    /// Something on its disk has changed by itself.
+    pub rotten: bool,
+    /// It has found that, and does not start any more.
+    pub lost: bool,
     /// How often it was killed.
     kills: u64,
 }
@@ -96,6 +112,9 @@ pub struct World {
     pub serial: u64,
     sizes: Sizes,
     pub flaw: Option<Flaw>,
+    pub draw: Draw,
+    /// How often a member found that something had changed on its disk.
+    rot_found: u32,
     /// What the watch has seen: compactions stay below.
     pub watched: Revision,
     /// Members that were added, and those that were removed, since the world last looked.
@@ -109,6 +128,9 @@ pub type Shared = Arc<Mutex<World>>;
 /// What a run came to.
 pub struct Done {
     pub text: String,
+    /// How long it took after the trouble until a write was acknowledged.
+    pub back: Duration,
+    pub rot_found: u32,
     pub digest: u64,
 }
 
@@ -116,11 +138,11 @@ pub struct Done {
 ///
 /// # Errors
 /// What did not hold.
-pub async fn run(seed: u64, flaw: Option<Flaw>) -> Result<Done, String> {
+pub async fn run(seed: u64, draw: Draw, flaw: Option<Flaw>) -> Result<Done, String> {
     let mut random = Random::from_seed(seed);
     store::raft::seed_chance(random.next_u64());
     let count = if random.below(3) == 0 { 5 } else { 3 };
-    let world: Shared = Arc::new(Mutex::new(World::new(&mut random, count, flaw)));
+    let world: Shared = Arc::new(Mutex::new(World::new(&mut random, count, draw, flaw)));
     restart(&world).await?;
     let over = Arc::new(AtomicBool::new(false));
     let spawn = |n| {
@@ -143,7 +165,7 @@ pub async fn run(seed: u64, flaw: Option<Flaw>) -> Result<Done, String> {
     let seen = tokio::time::timeout(SETTLE, watching).await.map_err(|_| "the watch does not end")?;
     let seen = seen.map_err(|e| e.to_string())?;
     read_all(&world).await?;
-    let digest = world.lock().digest();
+    let (digest, rot_found) = (world.lock().digest(), world.lock().rot_found);
     let recorder = world.lock().recorder.clone();
     let history = recorder.finish();
     history.check().map_err(|e| e.to_string())?;
@@ -155,9 +177,10 @@ pub async fn run(seed: u64, flaw: Option<Flaw>) -> Result<Done, String> {
     whole.add(format!("{:?} {seen:?} {last}", history.operations()).as_bytes());
     let (done, refused, unknown) = history.counts();
     let text = format!(
-        "{count} members, {events}; {done} done, {refused} refused, {unknown} unknown; back after {healed:?}"
+        "{count} members, {events}; {done} done, {refused} refused, {unknown} unknown; {rot_found} rots found; \
+         back after {healed:?}"
     );
-    Ok(Done { text, digest: whole.get() })
+    Ok(Done { text, back: healed, rot_found, digest: whole.get() })
 }
 
 fn seen_upto(seen: &[Seen]) -> Revision {
@@ -174,7 +197,7 @@ pub fn url(id: u64) -> String {
 }
 
 impl World {
-    fn new(random: &mut Random, count: u64, flaw: Option<Flaw>) -> Self {
+    fn new(random: &mut Random, count: u64, draw: Draw, flaw: Option<Flaw>) -> Self {
         let network = Network::new(Random::from_seed(random.next_u64()));
         match flaw {
             Some(Flaw::EarlyAck) => network.plant(Lie::Appended),
@@ -187,6 +210,10 @@ impl World {
             snapshot_entries: [30, 100, 300, 5000][random.below(4) as usize],
             keep_entries: [5, 50, 200][random.below(3) as usize],
             segment_bytes: [16, 64, 1024][random.below(3) as usize] * 1024,
+            cache_bytes: match draw {
+                Draw::Plain => Sizes::default().cache_bytes,
+                Draw::Rot => [0, 2000, 20_000][random.below(3) as usize],
+            },
         };
         let mut world = Self {
             random: Random::from_seed(random.next_u64()),
@@ -197,6 +224,8 @@ impl World {
             serial: 0,
             sizes,
             flaw,
+            draw,
+            rot_found: 0,
             watched: Revision(0),
             added: Vec::new(),
             removed: Vec::new(),
@@ -212,7 +241,20 @@ impl World {
         let disk = SimDisk::new();
         disk.leave_garbage();
         let (jump_ms, slow_us) = (Arc::default(), Arc::default());
-        let member = Member { id, disk, running: None, begin, jump_ms, slow_us, sick: false, kills: 0 };
+        let (sick, unsynced, rotten, lost) = (false, false, false, false);
+        let member = Member {
+            id,
+            disk,
+            running: None,
+            begin,
+            jump_ms,
+            slow_us,
+            sick,
+            unsynced,
+            rotten,
+            lost,
+            kills: 0,
+        };
         member.disk.set_fault(self.usual_fault());
         self.members.push(member);
     }
@@ -283,25 +325,40 @@ impl World {
 }
 
 /// Starts a member that does not run.
-pub async fn start(world: &Shared, id: u64) -> Result<(), String> {
-    let idle = world.lock().member(id).filter(|member| member.running.is_none()).map(|member| member.kills);
+pub async fn start(shared: &Shared, id: u64) -> Result<(), String> {
+    let idle = shared.lock().member(id).filter(|m| m.running.is_none() && !m.lost).map(|member| member.kills);
     let Some(kills) = idle else { return Ok(()) };
-    let Some((options, cluster)) = world.lock().options(id) else { return Ok(()) };
+    let Some((options, cluster)) = shared.lock().options(id) else { return Ok(()) };
     let tasks = Tasks::new();
     let started = Service::start_member(options, cluster, &tasks).await;
-    let mut world = world.lock();
+    let mut world = shared.lock();
     let usual = world.usual_fault();
     let (now, fault) = world.member(id).map_or((u64::MAX, usual), |m| (m.kills, m.disk.fault()));
     match started {
         Ok(handle) if now == kills => {
             let running = Running { handle, tasks, killed: CancellationToken::new() };
-            world.member(id).into_iter().for_each(|member| member.running = Some(running.clone()));
+            if let Some(member) = world.member(id) {
+                member.running = Some(running.clone());
+                // All that it goes by was read: what has changed is no part of it.
+                member.rotten = false;
+            }
             Ok(())
         }
         // Killed while it started.
         Ok(handle) => {
             world.network.unplug(id);
             bury(Running { handle, tasks, killed: CancellationToken::new() });
+            Ok(())
+        }
+        Err(error) if now == kills && world.member(id).is_some_and(|member| member.rotten) => {
+            world.network.unplug(id);
+            if !matches!(error, store::Error::Corrupt { .. } | store::Error::NewerFormat { .. }) {
+                return Err(format!("member {id} tells of what rots as if it were something else: {error}"));
+            }
+            world.rot_found += 1;
+            world.member(id).into_iter().for_each(|member| member.lost = true);
+            drop(world);
+            faults::change(shared, id, false);
             Ok(())
         }
         Err(error) if now == kills && fault == usual => Err(format!("member {id} does not start: {error}")),
@@ -329,12 +386,17 @@ pub fn kill(world: &Shared, id: u64, power: bool) {
     world.network.unplug(id);
     let mut random = Random::from_seed(world.random.next_u64());
     let Some(member) = world.member(id) else { return };
-    // After a failed sync only the disk itself says what is on it.
-    let survived = if power || member.sick { member.disk.crash(&mut random) } else { member.disk.survive() };
+    // After a failed sync only the disk itself says what is on it. One fault at a time where something rots: what rots and
+    // what is lost at once is no longer told from what was never written.
+    let survived = if (power && !member.rotten) || member.sick {
+        member.disk.crash(&mut random)
+    } else {
+        member.disk.survive()
+    };
     member.disk.set_fault(SimFault::PowerOffAfter(0));
     survived.set_fault(usual);
     member.disk = survived;
-    member.sick = false;
+    (member.sick, member.unsynced) = (false, false);
     member.slow_us.store(0, Ordering::Relaxed);
     member.kills += 1;
     member.running.take().into_iter().for_each(bury);
@@ -401,6 +463,8 @@ async fn heal(world: &Shared) -> Result<Duration, String> {
         kill(world, id, true);
     }
     restart(world).await?;
+    world.lock().members.retain(|member| !member.lost);
+    let back = Timing::default().election_timeout() * BACK_TIMEOUTS;
     let began = Instant::now();
     loop {
         let picked = world.lock().pick();
@@ -409,7 +473,7 @@ async fn heal(world: &Shared) -> Result<Duration, String> {
         // A member that was removed and has not heard of it answers nothing: another is asked soon.
         if let Ok(Ok(_)) = tokio::time::timeout(ATTEMPT, handle.txn(txn)).await {
             let took = began.elapsed();
-            return if took <= BACK { Ok(took) } else { Err(format!("only back after {took:?}")) };
+            return if took <= back { Ok(took) } else { Err(format!("only back after {took:?}")) };
         }
         if began.elapsed() > SETTLE {
             return Err("no write is acknowledged after the trouble".into());
@@ -418,9 +482,14 @@ async fn heal(world: &Shared) -> Result<Duration, String> {
 }
 
 impl Member {
+    /// Whether it runs on a disk that nothing is known to be wrong with.
+    pub fn is_well(&self) -> bool {
+        self.running.is_some() && !self.needs_restart() && self.disk.fault() == SimFault::None
+    }
+
     fn needs_restart(&self) -> bool {
         let fenced = |running: &Running| running.handle.status().map_or(true, |s| !s.errors.is_empty());
-        self.sick || self.running.as_ref().is_some_and(fenced)
+        self.sick || self.unsynced || self.rotten || self.running.as_ref().is_some_and(fenced)
     }
 }
 
