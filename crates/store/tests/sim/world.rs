@@ -165,7 +165,10 @@ pub async fn run(seed: u64, draw: Draw, flaw: Option<Flaw>) -> Result<Done, Stri
     let seen = tokio::time::timeout(SETTLE, watching).await.map_err(|_| "the watch does not end")?;
     let seen = seen.map_err(|e| e.to_string())?;
     read_all(&world).await?;
-    let (digest, rot_found) = (world.lock().digest(), world.lock().rot_found);
+    let (digest, rot_found) = {
+        let world = world.lock();
+        (world.digest(), world.rot_found)
+    };
     let recorder = world.lock().recorder.clone();
     let history = recorder.finish();
     history.check().map_err(|e| e.to_string())?;
