@@ -2,6 +2,7 @@
 
 mod bench;
 mod codegen;
+mod fuzz;
 mod image;
 mod referee;
 mod run;
@@ -21,6 +22,7 @@ cargo xtask COMMAND
   bench NAME         run Ketch and print the figures of a bench: broker, store [--quick], voyage
   referee [NAME]     build and run a foreign program against Ketch; without a name, list them
   sim [--seeds N]    the store's clusters in simulated time, 50 seeds unless told; --from SEED
+  fuzz [NAME]        the fuzzers, 60 s each unless told; --seconds N
   tools              build and fetch the real clients the tests use
 ";
 
@@ -30,6 +32,7 @@ fn main() -> Result<()> {
     match args.first().map(String::as_str) {
         Some("test") => test::run(rest),
         Some("sim") => test::sim(rest),
+        Some("fuzz") => fuzz::run(rest),
         Some("tidy") => tidy::run(),
         Some("codegen") => codegen::run(rest),
         Some("image") => image::run_command(rest),
