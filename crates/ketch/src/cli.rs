@@ -192,6 +192,9 @@ pub struct PartArgs {
     pub quota_backend_bytes: Option<u64>,
     #[command(flatten)]
     pub auth: AuthArgs,
+    /// Origins whose pages may read the etcd port's JSON, separated by commas; * for all [default: none]
+    #[arg(long, env = "KETCH_CORS", value_name = "ORIGINS", value_delimiter = ',')]
+    pub cors: Option<Vec<String>>,
     /// Save a snapshot of the store this often, such as 6h, while there is something new
     #[arg(long, env = "KETCH_SNAPSHOT_EVERY", value_name = "TIME", value_parser = crate::config::duration)]
     pub snapshot_every: Option<std::time::Duration>,

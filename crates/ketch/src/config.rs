@@ -47,6 +47,8 @@ pub struct Config {
     pub store_quota_bytes: Option<u64>,
     /// Passwords and tokens of the etcd API.
     pub auth: store::auth::Options,
+    /// Origins whose pages may read the etcd port's JSON.
+    pub cors: Vec<String>,
     /// Snapshots by themselves.
     pub snapshots: Option<store::snapshot::Schedule>,
     /// What the store itself keeps of history; None leaves that to whoever compacts.
@@ -149,6 +151,7 @@ struct EtcdFile {
     auth_token: Option<String>,
     auth_token_ttl: Option<u32>,
     bcrypt_cost: Option<u32>,
+    cors: Option<Vec<String>>,
 }
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -426,6 +429,7 @@ impl Config {
                 .or(file.store.quota_backend_bytes)
                 .map_or(Some(store::DEFAULT_QUOTA_BYTES), |bytes| (bytes > 0).then_some(bytes)),
             auth: file.etcd.auth(&args.auth)?,
+            cors: args.cors.clone().or(file.etcd.cors.clone()).unwrap_or_default(),
             retention: file.store.retention(args)?,
             external: None,
             store_cache_bytes: args.store_cache.or(file.store.cache_mib).unwrap_or(16) << 20,

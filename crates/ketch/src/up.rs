@@ -354,6 +354,7 @@ impl<'a> Voyage<'a> {
         let tls = Arc::new(pki.etcd_server_config(&leaf)?);
         let mut options = store::door::Options::new(self.addresses(port, gateway), Some(tls));
         options.advertise.clone_from(&footing.client_urls);
+        options.cors.clone_from(&self.config.cors);
         let handle = store::door::Service::start(options, store.clone(), &self.tasks)
             .await
             .context("the etcd API does not start")?;

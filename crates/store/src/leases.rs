@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use store_api::LeaseId;
 use tokio::sync::Notify;
 
+use crate::stats::Histogram;
+
 /// The deadlines, shared by the apply thread, the callers and the timer.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
@@ -17,18 +19,32 @@ pub(crate) struct Leases {
 }
 
 /// How often what happened to leases since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counts {
     pub granted: AtomicU64,
+    /// For how many seconds.
+    pub ttls: Histogram,
     pub revoked: AtomicU64,
     pub renewed: AtomicU64,
     pub expired: AtomicU64,
 }
 
+impl Default for Counts {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        // etcd's buckets: up to three months.
+        let ttls = Histogram::new(1.0, 24);
+        Self { granted: zero(), ttls, revoked: zero(), renewed: zero(), expired: zero() }
+    }
+}
+
 impl Counts {
     fn applied(&self, change: &LeaseChange) {
         match change {
-            LeaseChange::Granted { .. } => self.granted.fetch_add(1, Ordering::Relaxed),
+            LeaseChange::Granted { ttl_s, .. } => {
+                self.ttls.observe_number(u32::try_from(*ttl_s).unwrap_or(u32::MAX));
+                self.granted.fetch_add(1, Ordering::Relaxed)
+            }
             LeaseChange::Revoked { .. } => self.revoked.fetch_add(1, Ordering::Relaxed),
             LeaseChange::Noted { .. } => 0,
         };

@@ -78,7 +78,9 @@ impl Single {
         }
         let frame =
             Frame { len: self.buffer.len(), first, last: Offset(index.get() - 1), max_timestamp_ms: -1 };
+        let began = Instant::now();
         self.log.append(&self.buffer, &frame, false).map_err(|e| refusal(&e))?;
+        self.stats.wrote(began, self.buffer.len());
         Ok(first)
     }
 

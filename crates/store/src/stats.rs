@@ -1,37 +1,61 @@
 //! What a member counts of its work, for `/metrics`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mvcc::{Entry, EventBatch, Reply};
 use store_api::{Error, EventKind};
 
-/// etcd's buckets for its disk: from 1 ms on, each twice the one before.
-const FIRST_BUCKET_S: f64 = 0.001;
-const BUCKETS: usize = 14;
-
-/// How long something took, in etcd's buckets.
-#[derive(Debug, Default)]
+/// How long something took, or how much it was, in buckets each of which reaches twice as far as the one before.
+#[derive(Debug)]
 pub(crate) struct Histogram {
-    buckets: [AtomicU64; BUCKETS],
+    first: f64,
+    buckets: Box<[AtomicU64]>,
     count: AtomicU64,
-    sum_ns: AtomicU64,
+    sum_billionths: AtomicU64,
+}
+
+impl Default for Histogram {
+    /// etcd's buckets for its disk.
+    fn default() -> Self {
+        Self::new(0.001, 14)
+    }
 }
 
 impl Histogram {
+    /// With so many buckets, the first of which reaches to `first`.
+    pub(crate) fn new(first: f64, buckets: usize) -> Self {
+        let buckets = (0..buckets).map(|_| AtomicU64::new(0)).collect();
+        Self { first, buckets, count: AtomicU64::new(0), sum_billionths: AtomicU64::new(0) }
+    }
+
     pub(crate) fn observe(&self, took: Duration) {
-        let bucket = bounds().position(|bound| took.as_secs_f64() <= bound);
+        self.note(took.as_secs_f64(), took.as_nanos() as u64);
+    }
+
+    /// Takes in a number that is no time.
+    pub(crate) fn observe_number(&self, number: u32) {
+        self.note(f64::from(number), u64::from(number) * 1_000_000_000);
+    }
+
+    fn note(&self, value: f64, billionths: u64) {
+        let bucket = self.bounds().position(|bound| value <= bound);
         if let Some(bucket) = bucket.and_then(|at| self.buckets.get(at)) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
-        self.sum_ns.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        self.sum_billionths.fetch_add(billionths, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Each bound in seconds and how many took at most that.
+    fn bounds(&self) -> impl Iterator<Item = f64> {
+        let (first, buckets) = (self.first, self.buckets.len() as i32);
+        (0..buckets).map(move |power| first * 2f64.powi(power))
+    }
+
+    /// Each bound and how many were at most that.
     pub(crate) fn cumulative(&self) -> Vec<(f64, u64)> {
         let mut total = 0;
-        let counts = bounds().zip(&self.buckets);
+        let counts = self.bounds().zip(&self.buckets);
         let counts = counts.map(|(bound, count)| {
             total += count.load(Ordering::Relaxed);
             (bound, total)
@@ -43,13 +67,9 @@ impl Histogram {
         self.count.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn sum_s(&self) -> f64 {
-        Duration::from_nanos(self.sum_ns.load(Ordering::Relaxed)).as_secs_f64()
+    pub(crate) fn sum(&self) -> f64 {
+        self.sum_billionths.load(Ordering::Relaxed) as f64 / 1e9
     }
-}
-
-fn bounds() -> impl Iterator<Item = f64> {
-    (0..BUCKETS as i32).map(|power| FIRST_BUCKET_S * 2f64.powi(power))
 }
 
 /// The counts.
@@ -59,6 +79,15 @@ pub(crate) struct Stats {
     pub commits: Histogram,
     /// Syncs of the log.
     pub syncs: Histogram,
+    /// Writes to the log, and their bytes.
+    pub log_writes: Histogram,
+    pub log_bytes: AtomicU64,
+    /// Bytes of the keys and values put.
+    pub put_bytes: AtomicU64,
+    /// Whole states from the leader that are being taken over.
+    pub installing: AtomicU64,
+    /// Times a leader did not say how far reads must be.
+    pub read_indexes_failed: AtomicU64,
     pub puts: AtomicU64,
     pub deletes: AtomicU64,
     /// Transactions of more than one operation.
@@ -97,13 +126,25 @@ impl Stats {
         }
     }
 
+    /// So many bytes were written to the log since `began`.
+    pub(crate) fn wrote(&self, began: Instant, bytes: usize) {
+        self.log_writes.observe(began.elapsed());
+        self.log_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Entries were applied.
     pub(crate) fn applied(&self, entries: &[Entry], batches: &[EventBatch]) {
         let events = batches.iter().flat_map(|batch| &batch.events);
-        let (mut puts, mut deletes) = (0, 0);
+        let (mut puts, mut deletes, mut bytes) = (0, 0, 0);
         for event in events {
-            *if event.kind == EventKind::Put { &mut puts } else { &mut deletes } += 1;
+            if event.kind == EventKind::Put {
+                puts += 1;
+                bytes += event.kv.key.len() + event.kv.value.len();
+            } else {
+                deletes += 1;
+            }
         }
+        self.put_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.puts.fetch_add(puts, Ordering::Relaxed);
         self.deletes.fetch_add(deletes, Ordering::Relaxed);
         let txns = entries.iter().filter(|entry| is_txn(entry)).count();
@@ -131,7 +172,11 @@ mod tests {
         }
         let cumulative = histogram.cumulative();
         assert_eq!(cumulative[..3], [(0.001, 1), (0.002, 1), (0.004, 3)]);
-        assert_eq!((cumulative[BUCKETS - 1], histogram.count()), ((8.192, 3), 4));
-        assert!((histogram.sum_s() - 60.007).abs() < 1e-9);
+        assert_eq!((cumulative[13], histogram.count()), ((8.192, 3), 4));
+        assert!((histogram.sum() - 60.007).abs() < 1e-9);
+        let numbers = Histogram::new(1.0, 3);
+        [1, 2, 3, 60].into_iter().for_each(|number| numbers.observe_number(number));
+        assert_eq!(numbers.cumulative(), [(1.0, 1), (2.0, 2), (4.0, 3)]);
+        assert_eq!((numbers.count(), numbers.sum()), (4, 66.0));
     }
 }

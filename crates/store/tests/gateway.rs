@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod door;
+mod etcd;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +18,11 @@ use hyper_util::rt::TokioIo;
 const SOON: Duration = Duration::from_secs(10);
 
 async fn send(served: &Served, request: Request<Full<Bytes>>) -> Response<Incoming> {
-    let stream = tokio::net::TcpStream::connect(served.door.addrs()[0]).await.unwrap();
+    send_to(served.door.addrs()[0], request).await
+}
+
+async fn send_to(address: SocketAddr, request: Request<Full<Bytes>>) -> Response<Incoming> {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     sender.send_request(request).await.unwrap()
@@ -158,5 +164,147 @@ async fn health_version_and_metrics() {
     let names: std::collections::BTreeSet<&str> =
         kinds.iter().map(|kind| kind.split(' ').next().unwrap()).collect();
     assert_eq!(names.len(), kinds.len());
+    served.stop().await;
+}
+
+/// What a real etcd and the door are asked alike: method, path, body.
+const ALIKE: &[(&str, &str, &str)] = &[
+    ("POST", "/v3/kv/range", "{}"),
+    ("POST", "/v3/kv/range", ""),
+    ("POST", "/v3/kv/range", "{"),
+    ("POST", "/v3/kv/range", "x"),
+    ("POST", "/v3/kv/range", "7"),
+    ("POST", "/v3/kv/range", "[]"),
+    ("POST", "/v3/kv/range", "null"),
+    ("POST", "/v3/kv/range", "\"x\""),
+    ("POST", "/v3/kv/range", "{,}"),
+    ("POST", "/v3/kv/range", r#"{"a"}"#),
+    ("POST", "/v3/kv/range", r#"{"key" "YQ=="}"#),
+    ("POST", "/v3/kv/range", r#"{"key":"YQ==",}"#),
+    ("POST", "/v3/kv/range", r#"{"key":"YQ=="} tail"#),
+    ("POST", "/v3/kv/range", r#"{"key":"YQ=="#),
+    ("POST", "/v3/kv/range", r#"{"key":tru}"#),
+    ("POST", "/v3/kv/range", r#"{"key":true}"#),
+    ("POST", "/v3/kv/range", r#"{"key":5}"#),
+    ("POST", "/v3/kv/range", r#"{"key":{}}"#),
+    ("POST", "/v3/kv/range", r#"{"key":"!"}"#),
+    ("POST", "/v3/kv/range", r#"{"key":"a\q"}"#),
+    ("POST", "/v3/kv/range", "{\"key\":\"\u{1}\"}"),
+    ("POST", "/v3/kv/range", "{\"key\":\"\u{e9}\u{7f}\"}"),
+    ("POST", "/v3/kv/range", "{\"\u{e9}\":1,\n\t\"key\": [\n7]}"),
+    ("POST", "/v3/kv/range", "\u{e9}"),
+    ("POST", "/v3/kv/range", "'"),
+    ("POST", "/v3/kv/range", "\\"),
+    ("POST", "/v3/kv/range", r#"{"key":"YQ==","key":"YQ=="}"#),
+    ("POST", "/v3/kv/range", r#"{"limit":01}"#),
+    ("POST", "/v3/kv/range", r#"{"limit":-}"#),
+    ("POST", "/v3/kv/range", r#"{"limit":1.5}"#),
+    ("POST", "/v3/kv/range", r#"{"limit":1.}"#),
+    ("POST", "/v3/kv/range", r#"{"limit":"x"}"#),
+    ("POST", "/v3/kv/range", r#"{"limit":""}"#),
+    ("POST", "/v3/kv/range", r#"{"limit":" 1"}"#),
+    ("POST", "/v3/kv/range", r#"{"limit":99999999999999999999}"#),
+    ("POST", "/v3/kv/range", r#"{"limit":1e2,"key":"YQ"}"#),
+    ("POST", "/v3/kv/range", r#"{"limit":null,"key":"YQ"}"#),
+    ("POST", "/v3/kv/range", r#"{"key":"_-8=","unknown":[{"a":[{}]}]}"#),
+    ("POST", "/v3/kv/range", r#"{"unknown":{"a":[}"#),
+    ("POST", "/v3/kv/range", r#"{"key":"AA==","sort_order":"UP"}"#),
+    ("POST", "/v3/kv/range", r#"{"sort_order":true}"#),
+    ("POST", "/v3/kv/range", r#"{"sort_order":7}"#),
+    ("POST", "/v3/kv/range", r#"{"sort_order":1.5}"#),
+    ("POST", "/v3/kv/range", r#"{"key":"YQ==","revision":"99"}"#),
+    ("POST", "/v3/kv/txn", r#"{"compare":5}"#),
+    ("POST", "/v3/kv/txn", r#"{"compare":[5]}"#),
+    ("POST", "/v3/kv/txn", r#"{"success":[{"request_put":{"key":"YQ=="},"requestRange":{}}]}"#),
+    ("POST", "/v3/kv/txn", r#"{"success":[{"request_put":7}]}"#),
+    ("POST", "/v3/kv/txn", r#"{"success":[{"request_delete_range":{"key":[]}}]}"#),
+    ("POST", "/v3/auth/user/add", r#"{"name":5}"#),
+    ("POST", "/v3/auth/user/add", r#"{"name":"x","options":{"no_password":"true"}}"#),
+    ("POST", "/v3/cluster/member/add", r#"{"peerURLs":"x"}"#),
+    ("POST", "/v3/cluster/member/add", r#"{"peerURLs":[7]}"#),
+    ("POST", "/v3/lease/keepalive", r#"{"ID":"5"}"#),
+    ("POST", "/v3/maintenance/snapshot", r#"{"x"#),
+    ("POST", "/v3/election/observe", r#"{"name":5}"#),
+    ("POST", "/v3/none", "{}"),
+    ("POST", "/v3/", "{}"),
+    ("POST", "/v3/kv/range/", "{}"),
+    ("GET", "/v3/kv/range", ""),
+    ("PUT", "/v3/kv/range", "{}"),
+    ("OPTIONS", "/v3/kv/range", ""),
+    ("OPTIONS", "/nothing", ""),
+    ("GET", "/nothing", ""),
+    ("GET", "/version", ""),
+    ("GET", "/health", ""),
+    ("POST", "/health", ""),
+];
+
+/// The answer as text: status, headers that matter, body without what differs by member.
+async fn told(address: SocketAddr, (method, path, body): (&str, &str, &str)) -> String {
+    let mut asked = request(method.parse().unwrap(), path, body);
+    asked.headers_mut().insert("origin", "http://page.example".parse().unwrap());
+    let response = tokio::time::timeout(SOON, send_to(address, asked)).await.unwrap();
+    let mut out = response.status().to_string();
+    for name in [
+        "content-type",
+        "allow",
+        "grpc-metadata-content-type",
+        "access-control-allow-origin",
+        "access-control-allow-methods",
+        "access-control-allow-headers",
+    ] {
+        let value = response.headers().get(name).map(|value| value.to_str().unwrap());
+        out += &format!("\n{name}: {value:?}");
+    }
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    // The library of protobuf for Go puts one of two spaces there, so that nobody relies on it.
+    let body = String::from_utf8_lossy(&body).replace('\u{a0}', " ");
+    let Ok(mut json) = serde_json::from_str::<serde_json::Value>(&body) else { return out + "\n" + &body };
+    for holder in ["/header", "/result/header"] {
+        for name in ["cluster_id", "member_id", "raft_term"] {
+            let header = json.pointer_mut(holder).and_then(serde_json::Value::as_object_mut);
+            header.map(|header| header.remove(name));
+        }
+    }
+    format!("{out}\n{json}")
+}
+
+#[tokio::test]
+async fn refusals_and_headers_are_a_real_etcds() {
+    let Some(program) = etcd::program("KETCH_TEST_ETCD") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let etcd = etcd::Etcd::start(&program, dir.path(), &[]).await;
+    etcd::everything(etcd.channel().await).await;
+    let theirs = SocketAddr::from(([127, 0, 0, 1], etcd.port()));
+    // What etcd does by default.
+    let served = Served::with(|options| options.cors = vec!["*".to_owned()]).await;
+    let mut different = String::new();
+    for case in ALIKE {
+        let (theirs, ours) = (told(theirs, *case).await, told(served.door.addrs()[0], *case).await);
+        if theirs != ours {
+            different += &format!("{case:?}\n  etcd:  {theirs}\n  ketch: {ours}\n");
+        }
+    }
+    assert!(different.is_empty(), "{different}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn only_named_origins_may_read() {
+    let served = Served::with(|options| options.cors = vec!["http://a.example:80".to_owned()]).await;
+    let allowed = async |origin: &str, method: Method| {
+        let mut asked = request(method, "/version", "");
+        asked.headers_mut().insert("origin", origin.parse().unwrap());
+        let response = send(&served, asked).await;
+        assert_eq!(response.status(), 200);
+        response.headers().get("access-control-allow-origin").cloned()
+    };
+    for method in [Method::GET, Method::OPTIONS] {
+        assert_eq!(allowed("http://a.example:80", method.clone()).await.unwrap(), "http://a.example:80");
+        assert_eq!(allowed("http://b.example", method).await, None);
+    }
+    served.stop().await;
+    let served = Served::start().await;
+    let answer = send(&served, request(Method::GET, "/version", "")).await;
+    assert!(!answer.headers().contains_key("access-control-allow-origin"), "nobody by default");
     served.stop().await;
 }

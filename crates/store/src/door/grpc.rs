@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -14,7 +15,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
 
-use super::metrics::Metrics;
+use super::metrics::{self, Metrics};
 use super::{Door, MESSAGE_BYTES_MAX};
 
 /// What a service answers in.
@@ -79,8 +80,11 @@ impl Services {
             let text = format!("invalid gRPC request method {:?}\n", request.method().as_str());
             return plain(StatusCode::METHOD_NOT_ALLOWED, text);
         }
-        let metrics = self.door.metrics.clone();
-        self.call(request.map(|body| Body::new(Limited::new(body, metrics)))).await
+        let (metrics, messages) = (self.door.metrics.clone(), Arc::<Messages>::default());
+        let counted = messages.clone();
+        let mut request = request.map(|body| Body::new(Limited::new(body, metrics, counted)));
+        request.extensions_mut().insert(messages);
+        self.call(request).await
     }
 
     /// Serves a gRPC request.
@@ -104,12 +108,15 @@ impl Services {
         // A service answers a method it does not have without a text, which tells it from one that refuses.
         let names = format!("unknown method {method} for service {service}");
         let path = path.to_owned();
+        let messages = request.extensions().get::<Arc<Messages>>().cloned().unwrap_or_default();
+        let kind = metrics::kind(service, method);
+        self.door.metrics.asked(request.headers(), if kind == "unary" { kind } else { "stream" });
         let response = route.call(request).await;
         let headers = response.headers();
         let code = headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()));
         match code {
             Some(Code::Unimplemented) if !headers.contains_key(Status::GRPC_MESSAGE) => unimplemented(names),
-            _ => self.door.metrics.follow(&path, response),
+            _ => self.door.metrics.follow(&path, response, messages),
         }
     }
 }
@@ -145,23 +152,33 @@ pub(super) fn plain(status: StatusCode, text: String) -> Response<Body> {
 /// Length of a message's head: a flag and the length.
 pub(in crate::door) const HEAD_BYTES: usize = 5;
 
-/// A request's body that fails, before it is read, at a message larger than the limit.
-struct Limited {
-    body: Body,
-    metrics: Arc<Metrics>,
+/// Messages that came in a request's body so far.
+#[derive(Debug, Default)]
+pub(in crate::door) struct Messages(AtomicU64);
+
+impl Messages {
+    /// How many came since the last time.
+    pub(in crate::door) fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Finds the heads of messages in a body.
+#[derive(Debug, Default)]
+pub(in crate::door) struct Heads {
     head: [u8; HEAD_BYTES],
     head_len: usize,
     /// Bytes of the message under way that are still to come.
     left: usize,
 }
 
-impl Limited {
-    fn new(body: Body, metrics: Arc<Metrics>) -> Self {
-        Self { body, metrics, head: [0; HEAD_BYTES], head_len: 0, left: 0 }
-    }
-
-    /// Follows the messages through `data`.
-    fn follow(&mut self, mut data: &[u8]) -> Result<(), Status> {
+impl Heads {
+    /// Follows the messages through `data`; `each` is told the length of every one that begins.
+    pub(in crate::door) fn follow<E>(
+        &mut self,
+        mut data: &[u8],
+        mut each: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<(), E> {
         while data.has_remaining() {
             if self.left > 0 {
                 let step = self.left.min(data.len());
@@ -174,15 +191,37 @@ impl Limited {
             if self.head_len == HEAD_BYTES {
                 let [_, length @ ..] = self.head;
                 (self.head_len, self.left) = (0, u32::from_be_bytes(length) as usize);
-                if self.left > MESSAGE_BYTES_MAX {
-                    return Err(Status::resource_exhausted(format!(
-                        "grpc: received message larger than max ({} vs. {MESSAGE_BYTES_MAX})",
-                        self.left
-                    )));
-                }
+                each(self.left)?;
             }
         }
         Ok(())
+    }
+}
+
+/// A request's body that fails, before it is read, at a message larger than the limit.
+struct Limited {
+    body: Body,
+    metrics: Arc<Metrics>,
+    messages: Arc<Messages>,
+    heads: Heads,
+}
+
+impl Limited {
+    fn new(body: Body, metrics: Arc<Metrics>, messages: Arc<Messages>) -> Self {
+        Self { body, metrics, messages, heads: Heads::default() }
+    }
+
+    fn follow(&mut self, data: &[u8]) -> Result<(), Status> {
+        let messages = &self.messages;
+        self.heads.follow(data, |len| {
+            if len > MESSAGE_BYTES_MAX {
+                return Err(Status::resource_exhausted(format!(
+                    "grpc: received message larger than max ({len} vs. {MESSAGE_BYTES_MAX})"
+                )));
+            }
+            messages.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
     }
 }
 
@@ -224,12 +263,13 @@ mod tests {
         let head = |length: u32| [&[0][..], &length.to_be_bytes()].concat();
         let bytes = [head(3), b"abc".to_vec(), head(0), head(MESSAGE_BYTES_MAX as u32 + 1)].concat();
         for cut in 1..bytes.len() {
-            let mut limited = Limited::new(Body::empty(), Arc::default());
+            let mut limited = Limited::new(Body::empty(), Arc::default(), Arc::default());
             let results: Vec<_> = bytes.chunks(cut).map(|chunk| limited.follow(chunk)).collect();
             let (last, before) = results.split_last().unwrap();
             assert!(before.iter().all(Result::is_ok));
             let status = last.as_ref().unwrap_err();
             assert_eq!(status.code(), Code::ResourceExhausted);
+            assert_eq!(limited.messages.take(), 2);
             assert_eq!(status.message(), "grpc: received message larger than max (2097153 vs. 2097152)");
         }
     }

@@ -77,6 +77,7 @@ impl Answer {
         let sent = match self.result {
             Ok(pieces) => {
                 self.metrics.sent(pieces.iter().map(Bytes::len).sum());
+                self.calls.sent.add(1);
                 send_message(respond, pieces)
             }
             Err(status) => send_refusal(respond, status),
@@ -150,6 +151,8 @@ pub(super) async fn call(
     let metrics = door.metrics.clone();
     metrics.received(whole.len());
     let calls = metrics.begun(method.path());
+    calls.received.add(1);
+    metrics.asked(&head.headers, "unary");
     Some(Answer { result, metrics, calls })
 }
 
@@ -172,12 +175,12 @@ fn read(
 ) -> Option<impl Future<Output = Outcome> + use<'_>> {
     let asked = convert::range(request).ok()?;
     let simple = mvcc::read::is_of_now(&asked);
-    simple.then_some(async move {
+    simple.then_some(door.metrics.ranged(async move {
         let store = acting?;
         if !matches!(asked.range, KeyRange::One(_)) {
             return range::write(door, &store, asked).await.map_err(kv::refused);
         }
         let view = store.view(&asked.range, asked.serializable).await.map_err(kv::refused)?;
         range::write_framed(door, &view, &asked).map_err(kv::refused)
-    })
+    }))
 }

@@ -21,8 +21,30 @@ use crate::snapshot::STORAGE_VERSION;
 /// How long a read may take before the member counts as unhealthy (etcd's request timeout with its defaults).
 const PATIENCE: Duration = Duration::from_secs(7);
 
-/// Serves what is not gRPC.
+/// What pages of an allowed origin may do.
+const CORS_METHODS: &str = "POST, GET, OPTIONS, PUT, DELETE";
+const CORS_HEADERS: &str = "accept, content-type, authorization";
+
+/// Serves what is not gRPC, and tells browsers whose pages may read the answer.
 pub(super) async fn serve(services: &Services, door: &Arc<Door>, request: Request<Body>) -> Response<Body> {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match *request.method() {
+        Method::OPTIONS => Response::new(Body::empty()),
+        _ => serve_page(services, door, request).await,
+    };
+    let every = door.cors.iter().any(|allowed| allowed == "*").then(|| HeaderValue::from_static("*"));
+    let named =
+        origin.filter(|origin| door.cors.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()));
+    if let Some(origin) = every.or(named) {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(CORS_METHODS));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(CORS_HEADERS));
+    }
+    response
+}
+
+async fn serve_page(services: &Services, door: &Arc<Door>, request: Request<Body>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     if gateway::is_ours(&path) {
         return gateway::serve(services, request, door.store.auth_status().enabled).await;

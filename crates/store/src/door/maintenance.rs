@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Instant;
 
 use etcd_wire::etcdserverpb as pb;
 use etcd_wire::etcdserverpb::alarm_request::AlarmAction;
@@ -114,13 +115,20 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn defragment(&self, request: Request<pb::DefragmentRequest>) -> Outcome<pb::DefragmentResponse> {
         self.0.require_admin(&request).await?;
-        self.0.store.defragment().await.map_err(refused)?;
+        let began = Instant::now();
+        self.0.metrics.defragmenting.change(1);
+        let done = self.0.store.defragment().await;
+        self.0.metrics.defragmenting.change(-1);
+        self.0.metrics.defragments.observe(began.elapsed());
+        done.map_err(refused)?;
         Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
 
     async fn hash(&self, request: Request<pb::HashRequest>) -> Outcome<pb::HashResponse> {
         self.0.require_admin(&request).await?;
+        let began = Instant::now();
         let found = self.0.store.history_hash(Revision(0)).await.map_err(refused)?;
+        self.0.metrics.hashes.observe(began.elapsed());
         let header = Some(self.0.header(Some(found.current)));
         Ok(Response::new(pb::HashResponse { header, hash: found.folded() }))
     }
@@ -128,7 +136,9 @@ impl maintenance_server::Maintenance for Maintenance {
     async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Outcome<pb::HashKvResponse> {
         self.0.require_admin(&request).await?;
         let at = Revision(request.into_inner().revision);
+        let began = Instant::now();
         let found = self.0.store.history_hash(at).await.map_err(refused)?;
+        self.0.metrics.history_hashes.observe(began.elapsed());
         Ok(Response::new(pb::HashKvResponse {
             header: Some(self.0.header(Some(found.current))),
             hash: found.folded(),
@@ -143,10 +153,14 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn snapshot(&self, request: Request<pb::SnapshotRequest>) -> Outcome<Self::SnapshotStream> {
         self.0.require_admin(&request).await?;
+        let began = Instant::now();
         let snapshot = self.0.store.snapshot().await.map_err(refused)?;
         let (pieces, stream) = mpsc::channel(PIECES);
+        let metrics = self.0.metrics.clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = send(snapshot, &pieces) {
+            let sent = send(snapshot, &pieces);
+            metrics.snapshots.observe(began.elapsed());
+            if let Err(error) = sent {
                 tracing::warn!(%error, "a snapshot was not sent");
                 // Whoever listens learns it; nobody else has to.
                 let _ = pieces.blocking_send(Err(Status::internal(error.to_string())));

@@ -18,6 +18,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::Door;
+use super::grpc::{Heads, Messages};
 use super::maintenance::{CLUSTER_VERSION, ETCD_VERSION};
 use crate::stats::Histogram;
 
@@ -67,17 +68,37 @@ const CODES: usize = 17;
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     started: Counter,
+    /// Messages, from and to clients.
+    pub received: Counter,
+    pub sent: Counter,
     handled: [Counter; CODES],
 }
 
 /// By probe and check: the last result, and how often it passed and failed.
 type Checks = BTreeMap<(&'static str, &'static str), (bool, u64, u64)>;
 
+/// Versions that clients say they speak, and kinds of calls.
+type Asked = BTreeMap<(String, &'static str), Counter>;
+/// Versions are the clients' to choose: beyond so many they are unknown.
+const VERSIONS_MAX: usize = 64;
+const UNKNOWN_VERSION: &str = "unknown";
+
 /// What the door counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Metrics {
     received_bytes: Counter,
     sent_bytes: Counter,
+    asked: RwLock<Asked>,
+    /// Ranges that were answered, and those that were refused.
+    ranges: Histogram,
+    refused_ranges: Histogram,
+    pub hashes: Histogram,
+    pub history_hashes: Histogram,
+    pub snapshots: Histogram,
+    pub defragments: Histogram,
+    pub defragmenting: Gauge,
+    /// Learners that were made voters.
+    pub promoted: Counter,
     pub health_success: Counter,
     pub health_failures: Counter,
     pub watch: Watches,
@@ -85,6 +106,30 @@ pub(crate) struct Metrics {
     calls: RwLock<BTreeMap<String, Arc<Calls>>>,
     /// Probe and check: the last result, and how often each.
     checks: Mutex<Checks>,
+}
+
+impl Default for Metrics {
+    /// With etcd's buckets.
+    fn default() -> Self {
+        Self {
+            received_bytes: Counter::default(),
+            sent_bytes: Counter::default(),
+            asked: RwLock::default(),
+            ranges: Histogram::new(0.0001, 15),
+            refused_ranges: Histogram::new(0.0001, 15),
+            hashes: Histogram::new(0.01, 15),
+            history_hashes: Histogram::new(0.01, 15),
+            snapshots: Histogram::new(0.01, 17),
+            defragments: Histogram::new(0.1, 13),
+            defragmenting: Gauge::default(),
+            promoted: Counter::default(),
+            health_success: Counter::default(),
+            health_failures: Counter::default(),
+            watch: Watches::default(),
+            calls: RwLock::default(),
+            checks: Mutex::default(),
+        }
+    }
 }
 
 impl Metrics {
@@ -106,6 +151,28 @@ impl Metrics {
         self.sent_bytes.add(bytes as u64);
     }
 
+    /// A client asks something, by a call of this kind.
+    pub(super) fn asked(&self, headers: &http::HeaderMap, kind: &'static str) {
+        let version = headers.get("client-api-version").and_then(|value| value.to_str().ok());
+        let key = (version.unwrap_or(UNKNOWN_VERSION).to_owned(), kind);
+        if let Some(counter) = self.asked.read().get(&key) {
+            return counter.add(1);
+        }
+        let mut asked = self.asked.write();
+        let known = asked.len() < VERSIONS_MAX || asked.contains_key(&key);
+        let key = if known { key } else { (UNKNOWN_VERSION.to_owned(), kind) };
+        asked.entry(key).or_default().add(1);
+    }
+
+    /// A range is read; how long it takes.
+    pub(super) async fn ranged<T, E>(&self, read: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let began = std::time::Instant::now();
+        let done = read.await;
+        let histogram = if done.is_ok() { &self.ranges } else { &self.refused_ranges };
+        histogram.observe(began.elapsed());
+        done
+    }
+
     /// A call of this method began.
     pub(super) fn begun(&self, path: &str) -> Arc<Calls> {
         let calls = self.calls(path);
@@ -114,14 +181,23 @@ impl Metrics {
     }
 
     /// A call was answered by a method that there is: counts it, its answer and its end.
-    pub(super) fn follow(self: &Arc<Self>, path: &str, response: Response<Body>) -> Response<Body> {
+    pub(super) fn follow(
+        self: &Arc<Self>,
+        path: &str,
+        response: Response<Body>,
+        messages: Arc<Messages>,
+    ) -> Response<Body> {
         let calls = self.begun(path);
+        calls.received.add(messages.take());
         if let Some(code) = response.headers().get(Status::GRPC_STATUS) {
             calls.ended(Code::from_bytes(code.as_bytes()));
             return response;
         }
         let metrics = self.clone();
-        response.map(|body| Body::new(Followed { body, metrics, calls, ended: false }))
+        response.map(|body| {
+            let heads = Heads::default();
+            Body::new(Followed { body, metrics, calls, messages, heads, ended: false })
+        })
     }
 
     /// A probe looked at something.
@@ -147,6 +223,9 @@ struct Followed {
     body: Body,
     metrics: Arc<Metrics>,
     calls: Arc<Calls>,
+    /// What comes meanwhile.
+    messages: Arc<Messages>,
+    heads: Heads,
     ended: bool,
 }
 
@@ -158,10 +237,18 @@ impl http_body::Body for Followed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.calls.received.add(self.messages.take());
+        let frame = ready!(frame);
         if let Some(Ok(frame)) = &frame {
             if let Some(data) = frame.data_ref() {
                 self.metrics.sent_bytes.add(data.len() as u64);
+                let Self { heads, calls, .. } = &mut *self;
+                let counted = heads.follow(data, |_| {
+                    calls.sent.add(1);
+                    Ok::<_, std::convert::Infallible>(())
+                });
+                let Ok(()) = counted;
             }
             let code = frame.trailers_ref().and_then(|trailers| trailers.get(Status::GRPC_STATUS));
             if let Some(code) = code {
@@ -183,6 +270,7 @@ impl http_body::Body for Followed {
 
 impl Drop for Followed {
     fn drop(&mut self) {
+        self.calls.received.add(self.messages.take());
         if !self.ended {
             self.calls.ended(Code::Cancelled);
         }
@@ -220,12 +308,19 @@ impl Page {
 impl Page {
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         self.head(name, "histogram", help);
+        self.buckets(name, "", histogram);
+    }
+
+    /// The samples of a histogram, with labels.
+    fn buckets(&mut self, name: &str, labels: &str, histogram: &Histogram) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let bucket = format!("{name}_bucket");
         for (bound, count) in histogram.cumulative() {
-            self.sample(&format!("{name}_bucket"), &format!("le=\"{bound}\""), count);
+            self.sample(&bucket, &format!("{labels}{comma}le=\"{bound}\""), count);
         }
-        self.sample(&format!("{name}_bucket"), "le=\"+Inf\"", histogram.count());
-        self.sample(&format!("{name}_sum"), "", histogram.sum_s());
-        self.sample(&format!("{name}_count"), "", histogram.count());
+        self.sample(&bucket, &format!("{labels}{comma}le=\"+Inf\""), histogram.count());
+        self.sample(&format!("{name}_sum"), labels, histogram.sum());
+        self.sample(&format!("{name}_count"), labels, histogram.count());
     }
 }
 
@@ -237,6 +332,8 @@ pub(super) async fn page(door: &Door) -> Response<Body> {
     store(&mut page, door);
     leases(&mut page, door);
     watches(&mut page, &door.metrics.watch);
+    reads(&mut page, &door.metrics);
+    upkeep(&mut page, &door.metrics);
     calls(&mut page, &door.metrics);
     process(&mut page);
     let mut response = Response::new(Body::new(Full::new(Bytes::from(page.0))));
@@ -283,6 +380,22 @@ fn server(page: &mut Page, door: &Door) {
         "etcd_server_proposals_failed_total",
         "Changes that did not get into the log.",
         stats.proposals_failed.load(Ordering::Relaxed),
+    );
+    page.counter(
+        "etcd_server_read_indexes_failed_total",
+        "Times no leader said how far reads must be.",
+        stats.read_indexes_failed.load(Ordering::Relaxed),
+    );
+    page.gauge(
+        "etcd_server_snapshot_apply_in_progress_total",
+        "States from the leader that are being taken over.",
+        stats.installing.load(Ordering::Relaxed),
+    );
+    let promoted = "etcd_server_learner_promote_successes";
+    page.counter(
+        promoted,
+        "Learners that were made voters through this member.",
+        door.metrics.promoted.get(),
     );
     peers(page, door);
     page.head("etcd_server_version", "gauge", "The version of the API in the label, with value 1.");
@@ -347,6 +460,7 @@ async fn sizes(page: &mut Page, door: &Door) {
 
 fn leases(page: &mut Page, door: &Door) {
     let counts = &door.store.inner.leases.counts;
+    page.histogram("etcd_debugging_lease_ttl_total", "Seconds that leases were granted for.", &counts.ttls);
     let all = [
         ("etcd_debugging_lease_granted_total", "Leases granted.", &counts.granted),
         ("etcd_debugging_lease_revoked_total", "Leases ended, by whom ever.", &counts.revoked),
@@ -380,6 +494,12 @@ fn store(page: &mut Page, door: &Door) {
     for (name, help, count) in counts {
         page.counter(name, help, count.load(Ordering::Relaxed));
     }
+    let put_bytes = stats.put_bytes.load(Ordering::Relaxed);
+    page.gauge("etcd_debugging_mvcc_total_put_size_in_bytes", "Bytes of keys and values put.", put_bytes);
+    let written = stats.log_bytes.load(Ordering::Relaxed);
+    page.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the log.", written);
+    let writes = "etcd_disk_wal_write_duration_seconds";
+    page.histogram(writes, "Seconds a write to the log took, its sync apart.", &stats.log_writes);
     let commits = "etcd_disk_backend_commit_duration_seconds";
     page.histogram(commits, "Seconds a durable commit of the state took.", &stats.commits);
     let syncs = "etcd_disk_wal_fsync_duration_seconds";
@@ -388,7 +508,46 @@ fn store(page: &mut Page, door: &Door) {
     page.gauge("etcd_debugging_auth_revision", "How often users and roles have changed.", auth);
 }
 
+fn reads(page: &mut Page, metrics: &Metrics) {
+    let (good, bad) = (&metrics.ranges, &metrics.refused_ranges);
+    let total = good.count() + bad.count();
+    page.counter("etcd_mvcc_range_total", "Ranges read, those in transactions apart.", total);
+    let name = "etcd_server_range_duration_seconds";
+    page.head(name, "histogram", "Seconds a range took.");
+    for (histogram, success) in [(good, true), (bad, false)] {
+        if histogram.count() > 0 {
+            page.buckets(name, &format!("success=\"{success}\""), histogram);
+        }
+    }
+}
+
+/// What is done now and then.
+fn upkeep(page: &mut Page, metrics: &Metrics) {
+    let all = [
+        ("etcd_mvcc_hash_duration_seconds", "Seconds a fingerprint of all took.", &metrics.hashes),
+        ("etcd_mvcc_hash_rev_duration_seconds", "Seconds one of history took.", &metrics.history_hashes),
+        ("etcd_disk_backend_snapshot_duration_seconds", "Seconds a snapshot took.", &metrics.snapshots),
+        (
+            "etcd_disk_backend_defrag_duration_seconds",
+            "Seconds a defragmentation took.",
+            &metrics.defragments,
+        ),
+    ];
+    for (name, help, histogram) in all {
+        page.histogram(name, help, histogram);
+    }
+    let now = metrics.defragmenting.get();
+    page.gauge("etcd_disk_defrag_inflight", "1 while the state is defragmented, else 0.", now);
+}
+
 fn calls(page: &mut Page, metrics: &Metrics) {
+    page.head("etcd_server_client_requests_total", "counter", "Calls by the version that clients speak.");
+    for ((version, kind), counter) in metrics.asked.read().iter() {
+        // As Prometheus' text wants it.
+        let version = version.replace('\\', r"\\").replace('"', "\\\"");
+        let labels = format!("client_api_version=\"{version}\",type=\"{kind}\"");
+        page.sample("etcd_server_client_requests_total", &labels, counter.get());
+    }
     let (received, sent) =
         ("etcd_network_client_grpc_received_bytes_total", "etcd_network_client_grpc_sent_bytes_total");
     page.counter(received, "Bytes of messages received from clients.", metrics.received_bytes.get());
@@ -403,6 +562,17 @@ fn calls(page: &mut Page, metrics: &Metrics) {
     for (path, calls) in calls.iter() {
         page.sample("grpc_server_started_total", &labels(path), calls.started.get());
     }
+    for (name, help, of) in [
+        (
+            "grpc_server_msg_received_total",
+            "Messages from clients, by method.",
+            received_of as fn(&Calls) -> u64,
+        ),
+        ("grpc_server_msg_sent_total", "Messages to clients, by method.", sent_of),
+    ] {
+        page.head(name, "counter", help);
+        calls.iter().for_each(|(path, calls)| page.sample(name, &labels(path), of(calls)));
+    }
     page.head("grpc_server_handled_total", "counter", "Calls ended, by method and code.");
     for (path, calls) in calls.iter() {
         for (code, counter) in (0..).zip(&calls.handled).filter(|(_, counter)| counter.get() > 0) {
@@ -412,8 +582,16 @@ fn calls(page: &mut Page, metrics: &Metrics) {
     }
 }
 
+fn received_of(calls: &Calls) -> u64 {
+    calls.received.get()
+}
+
+fn sent_of(calls: &Calls) -> u64 {
+    calls.sent.get()
+}
+
 /// The kind of a method as Go's interceptor names it.
-fn kind(service: &str, method: &str) -> &'static str {
+pub(super) fn kind(service: &str, method: &str) -> &'static str {
     match (service.rsplit('.').next(), method) {
         (_, "Watch") if service.starts_with("etcdserverpb") => "bidi_stream",
         (_, "LeaseKeepAlive" | "ServerReflectionInfo") => "bidi_stream",
@@ -482,6 +660,27 @@ fn process(page: &mut Page) {
         let start = booted + field(22) as f64 / 100.0;
         page.gauge("process_start_time_seconds", "When the process began, seconds since 1970.", start);
     }
+    network(page);
     page.gauge("process_virtual_memory_bytes", "Bytes of address space.", field(23));
     page.gauge("process_resident_memory_bytes", "Bytes of memory in use.", field(24) * 4096);
+}
+
+/// Bytes of IP that went by in the process's network, as Prometheus' library for Go counts them.
+fn network(page: &mut Page) {
+    let counts = std::fs::read_to_string("/proc/self/net/netstat").unwrap_or_default();
+    let mut lines = counts.lines().filter_map(|line| line.strip_prefix("IpExt:")).map(str::split_whitespace);
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return };
+    let found: BTreeMap<_, _> = names.zip(values).collect();
+    for (name, help, of) in [
+        (
+            "process_network_receive_bytes_total",
+            "Bytes received by the process over the network.",
+            "InOctets",
+        ),
+        ("process_network_transmit_bytes_total", "Bytes sent by the process over the network.", "OutOctets"),
+    ] {
+        if let Some(bytes) = found.get(of) {
+            page.counter(name, help, bytes);
+        }
+    }
 }

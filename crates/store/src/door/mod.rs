@@ -66,13 +66,15 @@ pub struct Options {
     pub advertise: Vec<String>,
     /// How often a quiet watch that asked for it is told how far it is.
     pub progress_every: Duration,
+    /// Origins whose pages may read what is served besides gRPC (etcd's `--cors`); `*` for all.
+    pub cors: Vec<String>,
 }
 
 impl Options {
     /// A door on these addresses.
     #[must_use]
     pub fn new(listen: Vec<SocketAddr>, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
-        Self { listen, tls, advertise: Vec::new(), progress_every: PROGRESS_EVERY }
+        Self { listen, tls, advertise: Vec::new(), progress_every: PROGRESS_EVERY, cors: Vec::new() }
     }
 }
 
@@ -135,6 +137,8 @@ pub(crate) struct Door {
     /// The URLs clients are told to use.
     pub advertise: Vec<String>,
     pub progress_every: Duration,
+    /// Origins whose pages may read answers.
+    pub cors: Vec<String>,
     /// Cancelled when the door closes: streams end.
     pub token: CancellationToken,
     pub metrics: Arc<metrics::Metrics>,
@@ -153,6 +157,7 @@ impl Door {
             store,
             advertise,
             progress_every: options.progress_every,
+            cors: options.cors.clone(),
             token: tasks.token(),
             metrics: Arc::default(),
             tasks: tasks.clone(),

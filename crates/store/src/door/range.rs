@@ -100,7 +100,11 @@ impl tower::Service<Request<Body>> for KvService {
         }
         let this = self.clone();
         Box::pin(async move {
-            let method = tower::service_fn(move |request| this.clone().range(request));
+            let metrics = this.door.metrics.clone();
+            let method = tower::service_fn(move |request| {
+                let (this, metrics) = (this.clone(), metrics.clone());
+                async move { metrics.ranged(this.range(request)).await }
+            });
             Ok(Grpc::new(Codec).unary(method, request).await)
         })
     }

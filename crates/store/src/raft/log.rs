@@ -328,7 +328,9 @@ impl RaftLog {
             last: Offset(last.index.cast_signed()),
             max_timestamp_ms: -1,
         };
+        let began = std::time::Instant::now();
         self.shared.log.append(&buffer, &frame, false).map_err(cause)?;
+        self.shared.outside.stats.wrote(began, buffer.len());
         let mut cache = self.shared.cache.lock();
         for (entry, len) in entries.iter().zip(lens) {
             cache.bytes += len;

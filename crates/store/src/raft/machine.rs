@@ -26,6 +26,7 @@ use crate::db::{self, AppliedIndex, View};
 use crate::health::Health;
 use crate::proposer::{ReplyTo, answer};
 use crate::replicator;
+use crate::stats::Stats;
 
 /// Entries applied in one transaction at most.
 const APPLY_ENTRIES: usize = 512;
@@ -113,6 +114,7 @@ pub(crate) struct Shared {
     /// Something was applied: the durable commit comes later.
     pub dirty: Notify,
     pub health: Arc<Health>,
+    pub stats: Arc<Stats>,
     /// The term of the last entry applied.
     pub term: AtomicU64,
 }
@@ -307,8 +309,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
             // What is built here is the state itself: there is nothing to install.
             return Ok(());
         };
-        let shared = self.shared.clone();
-        self.shared.hands.run(move || shared.install(*received)).await
+        let (shared, stats) = (self.shared.clone(), self.shared.stats.clone());
+        stats.installing.fetch_add(1, Ordering::Relaxed);
+        let done = self.shared.hands.run(move || shared.install(*received)).await;
+        stats.installing.fetch_sub(1, Ordering::Relaxed);
+        done
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<SnapshotData>>, io::Error> {

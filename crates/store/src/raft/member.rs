@@ -319,6 +319,9 @@ impl Member {
                 round.push(next);
             }
             let allowed = self.catch_up_for_read().await;
+            if allowed.is_err() {
+                self.shared.stats.read_indexes_failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
             round.into_iter().for_each(|waiter| drop(waiter.send(allowed.clone())));
         }
     }

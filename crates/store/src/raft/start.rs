@@ -334,6 +334,7 @@ fn shared(options: &Options, opened: &Opened, hands: Hands, applier: Applier) ->
         dirty: Notify::new(),
         term: AtomicU64::new(applier.applied.term),
         health: applier.health.clone(),
+        stats: opened.db.stats.clone(),
         applier: Arc::new(Mutex::new(applier)),
     })
 }

@@ -8,6 +8,8 @@ use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MethodDe
 use serde_json::{Value, json};
 use tonic::Status;
 
+use super::explain::explain;
+
 /// Before each message of gRPC: a flag and the length.
 pub(super) const FRAME_HEAD_BYTES: usize = 5;
 
@@ -53,6 +55,9 @@ impl Call {
         if json.iter().all(u8::is_ascii_whitespace) {
             return Ok(frame(&DynamicMessage::new(self.method.input())));
         }
+        if let Some(text) = explain(json, &self.method.input()) {
+            return Err(Status::invalid_argument(text));
+        }
         self.frame_from(&mut values)
     }
 
@@ -86,10 +91,9 @@ impl Call {
     }
 }
 
+/// What [`explain`] does not know.
 fn unreadable(error: &serde_json::Error) -> Status {
-    // Go's text for JSON that ends too early.
-    let text = if error.is_eof() { "unexpected EOF".to_owned() } else { format!("proto: {error}") };
-    Status::invalid_argument(text)
+    Status::invalid_argument(format!("proto: {error}"))
 }
 
 fn frame(message: &DynamicMessage) -> Bytes {

@@ -9,6 +9,7 @@
 //! with lines `{"result":...}`, the last of which may be `{"error":...}`.
 
 mod body;
+mod explain;
 mod json;
 
 use bytes::Bytes;
@@ -88,17 +89,19 @@ async fn call(services: &Services, call: json::Call, peer: Peer, request: Reques
         return if call.streams_out() { stream_failure(&status) } else { failure(&status) };
     }
     if call.streams_out() {
-        return json_response(StatusCode::OK, body::lines(call, response.into_body()));
+        return answer(body::lines(call, response.into_body()));
     }
     match unary(&call, response).await {
-        Ok(json) => {
-            let mut response = json_response(StatusCode::OK, Body::new(http_body_util::Full::new(json)));
-            let name = HeaderName::from_static("grpc-metadata-content-type");
-            response.headers_mut().insert(name, HeaderValue::from_static("application/grpc"));
-            response
-        }
+        Ok(json) => answer(Body::new(http_body_util::Full::new(json))),
         Err(status) => failure(&status),
     }
+}
+
+fn answer(body: Body) -> Response<Body> {
+    let mut response = json_response(StatusCode::OK, body);
+    let name = HeaderName::from_static("grpc-metadata-content-type");
+    response.headers_mut().insert(name, HeaderValue::from_static("application/grpc"));
+    response
 }
 
 /// The one message of an answer, or the refusal behind it.
