@@ -170,11 +170,27 @@ impl Member {
         Ok(Self { store, pki, peer_url, etcd, client_urls })
     }
 
+    /// Says so where the members know another address of this one than it has now. As etcd's they go by what they were told,
+    /// so that a member cannot be led astray by a flag.
+    fn tell_moved(&self) {
+        let id = self.store.header().member_id;
+        let known = self.store.members().into_iter().find(|member| member.id == id);
+        let moved = known.filter(|known| !known.peer_urls.contains(&self.peer_url));
+        if let Some(known) = moved {
+            let (old, new) = (known.peer_urls.join(","), &self.peer_url);
+            println!(
+                "store    the members know this one at {old}, but it listens at {new}: start it there again, or run \
+                 'ketch store members update {id:x} --peer-urls {new}' where a member runs"
+            );
+        }
+    }
+
     /// Waits for a leader; says so when that takes long.
     ///
     /// # Errors
     /// When the store stops meanwhile.
     pub async fn led(&self) -> Result<()> {
+        self.tell_moved();
         let mut leader = self.store.leader_changes();
         let soon = tokio::time::timeout(LEADER_PATIENCE, leader.wait_for(Option::is_some)).await.is_ok();
         if !soon {

@@ -330,3 +330,26 @@ fn up_refuses_the_directory_of_a_server_and_a_server_joins_with_an_empty_one() {
     let told = outcome(join.arg("--data-dir").arg(&alone)).unwrap_err();
     assert!(told.contains("a server joins with an empty data directory"), "{told}");
 }
+
+#[test]
+fn a_peer_port_that_changed_is_told_with_what_to_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("moving");
+    std::fs::create_dir(&dir).unwrap();
+    let said = || std::fs::read_to_string(dir.with_extension("log")).unwrap();
+    let known = "the members know this one at";
+    Server::start(&dir, &["--store-only"]).stop();
+    assert!(!said().contains(known), "{}", said());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let flags = ["server", "--store-only", "--peer-port", &port, "--node-name", "moving"];
+    let moved = Server::run(&dir, &[&flags, &FREE_PORTS[..]].concat());
+    let text = said();
+    let line = text.lines().find(|line| line.contains(known)).unwrap_or_else(|| panic!("{text}"));
+    let command = line.split('\'').nth(1).and_then(|command| command.strip_prefix("ketch ")).unwrap();
+    moved.ketch(&command.split(' ').collect::<Vec<_>>()).unwrap();
+    let members = moved.ketch(&["store", "members"]).unwrap();
+    assert!(members.contains(&format!("https://127.0.0.1:{port}")), "{members}");
+    moved.stop();
+    Server::run(&dir, &[&flags, &FREE_PORTS[..]].concat()).stop();
+    assert_eq!(said().matches(known).count(), 1, "{}", said());
+}
