@@ -60,7 +60,7 @@ impl Reads {
         if let Some(caller) = who {
             mvcc::auth::permit_range(&view, caller, &request.range)?;
         }
-        Ok(read::range(&view, request)?)
+        self.health.look(read::range(&view, request).map_err(Error::from))
     }
 
     fn txn(&self, who: Option<&Caller>, txn: &Txn) -> Result<TxnResponse, Error> {
@@ -68,13 +68,13 @@ impl Reads {
         if let Some(caller) = who {
             mvcc::auth::permit_txn(&view, caller, txn)?;
         }
-        Ok(read::read_txn(&view, txn)?)
+        self.health.look(read::read_txn(&view, txn).map_err(Error::from))
     }
 }
 
 impl Source for Reads {
     fn history(&self, range: &KeyRange, from: Revision, max: usize) -> Result<History, Error> {
-        Ok(read::history(&self.view()?, range, from, max)?)
+        self.health.look(read::history(&self.view()?, range, from, max).map_err(Error::from))
     }
 
     fn serves(&self) -> Result<(), Error> {

@@ -18,7 +18,8 @@ impl Handle {
                 .shared
                 .hands
                 .run(move || Ok(reads.db.view().and_then(|view| history(&view, at).map_err(Error::from))));
-            return hashed.await.unwrap_or_else(|e| Err(Error::Unavailable(e.to_string())));
+            let hashed = hashed.await.unwrap_or_else(|e| Err(Error::Unavailable(e.to_string())));
+            return self.inner.health.look(hashed);
         }
         let hashed = tokio::task::spawn_blocking(move || Ok(history(&reads.db.view()?, at)?)).await;
         hashed.unwrap_or_else(|join| Err(Error::Unavailable(format!("the hash was not finished: {join}"))))

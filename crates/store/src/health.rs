@@ -1,9 +1,10 @@
 //! Whether the member still serves.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use store_api::Error;
+use tokio::sync::Notify;
 
 /// What a member says whose state is not the others'.
 const DIFFERS: &str = "the state of this member differs from the others' (alarm CORRUPT): remove it and let it join anew with \
@@ -14,8 +15,10 @@ const DIFFERS: &str = "the state of this member differs from the others' (alarm 
 pub(crate) struct Health {
     /// Set once, when the log or the state failed in a way only a restart mends: what the disk holds is unknown then.
     fence: OnceLock<String>,
-    /// An alarm says that what this member holds is not what was agreed on.
+    /// What this member holds is not what was agreed on: an alarm says so, or it cannot be read.
     differs: AtomicBool,
+    /// Told of damage in what this member holds; only where others hold the same.
+    told: OnceLock<Arc<Notify>>,
 }
 
 impl Health {
@@ -24,6 +27,27 @@ impl Health {
         if self.fence.set(reason.to_owned()).is_ok() {
             tracing::error!(reason, "the store takes no more writes until it is restarted");
         }
+    }
+
+    /// The one who is told of damage: others hold the same, so that this member need not serve what it cannot rely on.
+    pub(crate) fn tell(&self, told: Arc<Notify>) {
+        // Set once, at the start.
+        let _ = self.told.set(told);
+    }
+
+    /// Looks whether a read found damage in what this member holds. One of several serves nothing of it any more; one
+    /// that is alone goes on with the rest.
+    pub(crate) fn look<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Corrupt(why)) = &read
+            && !self.differs()
+        {
+            tracing::error!(why, "what the store holds is damaged");
+            if let Some(told) = self.told.get() {
+                self.set_differs(true);
+                told.notify_one();
+            }
+        }
+        read
     }
 
     /// Why writes are refused, if they are.

@@ -163,6 +163,10 @@ impl Pieces {
 
 /// The answer behind its message's head.
 pub(super) fn write_framed(door: &Door, view: &View, request: &RangeRequest) -> Result<Vec<Bytes>, Error> {
+    door.store.inner.health.look(try_write_framed(door, view, request))
+}
+
+fn try_write_framed(door: &Door, view: &View, request: &RangeRequest) -> Result<Vec<Bytes>, Error> {
     let mut out = Pieces::new();
     out.now.put_bytes(0, HEAD_BYTES);
     message::encode(HEADER, &door.header(Some(read::revision(view)?)), &mut out.now);

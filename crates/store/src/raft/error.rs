@@ -22,6 +22,9 @@ pub enum PeerError {
     /// There is no space for more.
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
+    /// The member cannot read what it holds.
+    #[error("{0}")]
+    Damaged(String),
     /// The members do not change so.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -81,6 +84,7 @@ impl PeerError {
             Self::Unknown(_) => 3,
             Self::LeaseNotFound => 4,
             Self::NoSpace => 5,
+            Self::Damaged(_) => 6,
             Self::Cluster(error) => {
                 let at = CLUSTER.iter().position(|known| known == error);
                 (CLUSTER_CODE + at.expect("the table has all")) as u8
@@ -94,6 +98,7 @@ impl PeerError {
             2 => Self::Busy(text),
             4 => Self::LeaseNotFound,
             5 => Self::NoSpace,
+            6 => Self::Damaged(text),
             code => usize::from(code)
                 .checked_sub(CLUSTER_CODE)
                 .and_then(|at| CLUSTER.get(at))
@@ -145,7 +150,7 @@ mod tests {
     fn errors_travel() {
         let mut errors: Vec<_> = CLUSTER.into_iter().map(PeerError::Cluster).collect();
         errors.extend([PeerError::NotLeader, PeerError::Busy("b".into()), PeerError::Unknown("u".into())]);
-        errors.extend([PeerError::LeaseNotFound, PeerError::NoSpace]);
+        errors.extend([PeerError::LeaseNotFound, PeerError::NoSpace, PeerError::Damaged("d".into())]);
         for error in errors {
             let bytes = encode_answer(Err(error.clone()));
             assert_eq!(decode_answer(bytes).unwrap(), Err(error));

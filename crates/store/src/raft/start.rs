@@ -385,6 +385,9 @@ fn spawn(
     go("store-duties", stop(Box::pin(member.clone().duties())));
     go("store-reads", stop(Box::pin(member.clone().admit_reads(reads))));
     go("store-compare", stop(Box::pin(member.clone().compare_now_and_then())));
+    let damaged = Arc::new(Notify::new());
+    member.shared.health.tell(damaged.clone());
+    go("store-damage", stop(Box::pin(member.clone().accuse_itself(damaged))));
     go("store-durable", stop(Box::pin(keep_durable(member.shared.clone()))));
     let publishing = member.clone();
     go("store-publish", stop(Box::pin(async move { publishing.publish(name, client_urls).await })));

@@ -1,16 +1,16 @@
 //! Whether all members hold the same: the leader asks each for the fingerprint of its history, now and then.
 //!
-//! A member whose fingerprint is not the majority's raises the CORRUPT alarm, and takes no more part: what it holds is not
-//! what was agreed on.
+//! For a member whose fingerprint is not the majority's the leader raises the CORRUPT alarm, and it takes no more part: what it
+//! holds is not what was agreed on. A member that finds damage in what it holds, whoever read it, raises the alarm itself.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::time::Duration;
 
 use mvcc::alarm::{Alarm, AlarmKind};
 use mvcc::hash::history;
 use mvcc::{Entry, read};
 use store_api::Revision;
+use tokio::sync::Notify;
 
 use super::error::PeerError;
 use super::member::Member;
@@ -20,6 +20,8 @@ use super::wire::Request;
 
 /// How often, when anything has changed: reading a whole state is not free.
 pub(crate) const COMPARE_EVERY: Duration = Duration::from_secs(600);
+/// How long a member waits before it tries again to say that it is damaged.
+const ACCUSE_EVERY: Duration = Duration::from_secs(1);
 /// How long followers get to apply what they are asked about.
 const APPLIED_WITHIN: Duration = Duration::from_secs(1);
 /// How long a member may take to read its state.
@@ -62,17 +64,32 @@ impl Member {
         }
     }
 
+    /// Raises the alarm for this member when it finds damage in what it holds.
+    pub(crate) async fn accuse_itself(self: std::sync::Arc<Self>, damaged: std::sync::Arc<Notify>) {
+        loop {
+            damaged.notified().await;
+            while let Err(error) = self.lead(Request::Propose(vec![accusation(self.me)])).await {
+                tracing::warn!(%error, "the alarm for this member's damage is not raised yet");
+                tokio::time::sleep(ACCUSE_EVERY).await;
+            }
+        }
+    }
+
     /// The fingerprint of this member's history up to a revision.
     pub(crate) async fn fingerprint(&self, revision: Revision) -> Result<Fingerprint, PeerError> {
         let db = self.shared.applier.lock().db.clone();
         let hashed = self.shared.hands.run(move || {
-            let view = db.view().map_err(io::Error::other)?;
-            let hash = history(&view, revision)
-                .map_err(|failure| io::Error::other(store_api::Error::from(failure).to_string()))?;
-            let compacted = read::compacted(&view).map_err(io::Error::other)?;
-            Ok(Fingerprint { hash: hash.hash, compacted: compacted.get() })
+            let hashed = db.view().and_then(|view| {
+                let hash = history(&view, revision)?.hash;
+                Ok(Fingerprint { hash, compacted: read::compacted(&view)?.get() })
+            });
+            Ok(hashed)
         });
-        hashed.await.map_err(|error| PeerError::Busy(error.to_string()))
+        let hashed = hashed.await.map_err(|error| PeerError::Busy(error.to_string()))?;
+        self.shared.health.look(hashed).map_err(|error| match error {
+            store_api::Error::Corrupt(why) => PeerError::Damaged(why),
+            other => PeerError::Busy(other.to_string()),
+        })
     }
 
     /// Compares all members' fingerprints as the leader; raises the alarm for those that differ.
@@ -92,13 +109,18 @@ impl Member {
         }
         for member in odd_ones(self.me, &found) {
             tracing::error!(member, %revision, ?found, "a member holds something else than the others");
-            let alarm = Alarm { member, kind: AlarmKind::Corrupt };
-            let mut encoded = Vec::new();
-            Entry::Alarm { alarm, raise: true }.encode(&mut encoded);
-            self.append(vec![Command::new(Origin { member: 0, number: 0 }, &encoded)]).await?;
+            self.append(vec![accusation(member)]).await?;
         }
         Ok(())
     }
+}
+
+/// The alarm for a member, as an entry.
+fn accusation(member: u64) -> Command {
+    let alarm = Alarm { member, kind: AlarmKind::Corrupt };
+    let mut encoded = Vec::new();
+    Entry::Alarm { alarm, raise: true }.encode(&mut encoded);
+    Command::new(Origin { member: 0, number: 0 }, &encoded)
 }
 
 #[cfg(test)]

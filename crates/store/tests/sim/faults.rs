@@ -299,19 +299,20 @@ fn rot(world: &Shared, id: u64, random: &mut Random) -> bool {
     let flaw = world.flaw;
     let Some(member) = world.member(id) else { return false };
     let files: Vec<PathBuf> = member.disk.contents().into_keys().filter(|path| may_rot(path)).collect();
-    let (logs, others): (Vec<_>, Vec<_>) =
-        files.into_iter().partition(|path| path.extension().is_some_and(|extension| extension == "wal"));
-    let files = if random.below(3) > 0 { logs } else { others };
+    let dir = ["wal", "values", "raft", ""][random.below(4) as usize];
+    let files: Vec<_> =
+        files.into_iter().filter(|path| path.starts_with(Path::new("/data").join(dir))).collect();
     let Some(path) = files.get(random.below(files.len() as u64) as usize) else { return false };
     let Some(at) = member.disk.rot(path, random) else { return false };
     member.rotten = true;
+    member.rotten_values = path.starts_with("/data/values");
     if flaw == Some(Flaw::RotBelieved) {
         believe(&member.disk, path, at);
     }
     true
 }
 
-/// The state's file has no checksums that are looked at when it is read: the members compare fingerprints instead.
+/// The tree of the state has no checksums that are looked at when it is read: the members compare fingerprints instead.
 fn may_rot(path: &Path) -> bool {
     path.extension().is_none_or(|extension| extension == "wal")
 }

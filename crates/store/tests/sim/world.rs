@@ -97,6 +97,8 @@ pub struct Member {
     pub unsynced: bool,
     /// Something on its disk has changed by itself.
     pub rotten: bool,
+    /// What has changed is a value of the state: nobody looks at all of them at a start.
+    pub rotten_values: bool,
     /// It has found that, and does not start any more.
     pub lost: bool,
     /// How often it was killed.
@@ -244,7 +246,7 @@ impl World {
         let disk = SimDisk::new();
         disk.leave_garbage();
         let (jump_ms, slow_us) = (Arc::default(), Arc::default());
-        let (sick, unsynced, rotten, lost) = (false, false, false, false);
+        let (sick, unsynced, rotten, rotten_values, lost) = (false, false, false, false, false);
         let member = Member {
             id,
             disk,
@@ -255,6 +257,7 @@ impl World {
             sick,
             unsynced,
             rotten,
+            rotten_values,
             lost,
             kills: 0,
         };
@@ -336,14 +339,17 @@ pub async fn start(shared: &Shared, id: u64) -> Result<(), String> {
     let started = Service::start_member(options, cluster, &tasks).await;
     let mut world = shared.lock();
     let usual = world.usual_fault();
-    let (now, fault) = world.member(id).map_or((u64::MAX, usual), |m| (m.kills, m.disk.fault()));
+    // A short write is over once it was made.
+    let well = |m: &mut Member| m.kills == kills && m.disk.fault() == usual && !m.sick && !m.unsynced;
+    let well = world.member(id).is_some_and(well);
+    let now = world.member(id).map_or(u64::MAX, |member| member.kills);
     match started {
         Ok(handle) if now == kills => {
             let running = Running { handle, tasks, killed: CancellationToken::new() };
             if let Some(member) = world.member(id) {
                 member.running = Some(running.clone());
                 // All that it goes by was read: what has changed is no part of it.
-                member.rotten = false;
+                member.rotten &= member.rotten_values;
             }
             Ok(())
         }
@@ -353,7 +359,7 @@ pub async fn start(shared: &Shared, id: u64) -> Result<(), String> {
             bury(Running { handle, tasks, killed: CancellationToken::new() });
             Ok(())
         }
-        Err(error) if now == kills && world.member(id).is_some_and(|member| member.rotten) => {
+        Err(error) if well && world.member(id).is_some_and(|member| member.rotten) => {
             world.network.unplug(id);
             if !matches!(error, store::Error::Corrupt { .. } | store::Error::NewerFormat { .. }) {
                 return Err(format!("member {id} tells of what rots as if it were something else: {error}"));
@@ -364,10 +370,10 @@ pub async fn start(shared: &Shared, id: u64) -> Result<(), String> {
             faults::change(shared, id, false);
             Ok(())
         }
-        Err(error) if now == kills && fault == usual => Err(format!("member {id} does not start: {error}")),
+        Err(error) if well => Err(format!("member {id} does not start: {error}")),
         Err(_) => {
             world.network.unplug(id);
-            world.member(id).into_iter().for_each(|member| member.sick = true);
+            world.member(id).into_iter().for_each(|member| member.sick = !member.rotten);
             Ok(())
         }
     }
@@ -466,6 +472,7 @@ async fn heal(world: &Shared) -> Result<Duration, String> {
         kill(world, id, true);
     }
     restart(world).await?;
+    search_values(world).await;
     world.lock().members.retain(|member| !member.lost);
     let back = Timing::default().election_timeout() * BACK_TIMEOUTS;
     let began = Instant::now();
@@ -484,7 +491,30 @@ async fn heal(world: &Shared) -> Result<Duration, String> {
     }
 }
 
+/// Members with a rotten value find it, or it is one of the past that nothing points to any more.
+async fn search_values(world: &Shared) {
+    let ids = world.lock().ids();
+    for id in ids {
+        let handle = world.lock().member(id).filter(|m| m.rotten && m.rotten_values).and_then(|m| m.handle());
+        let Some(handle) = handle else { continue };
+        let hash = handle.history_hash(Revision(0)).await;
+        let sound = hash.is_ok() && handle.status().is_ok_and(|status| status.errors.is_empty());
+        if !sound {
+            kill(world, id, false);
+        }
+        let mut world = world.lock();
+        world.rot_found += u32::from(!sound);
+        if let Some(member) = world.member(id) {
+            (member.rotten, member.rotten_values, member.lost) = (false, false, !sound);
+        }
+    }
+}
+
 impl Member {
+    fn handle(&self) -> Option<Handle> {
+        self.running.as_ref().map(|running| running.handle.clone())
+    }
+
     /// Whether it runs on a disk that nothing is known to be wrong with.
     pub fn is_well(&self) -> bool {
         self.running.is_some() && !self.needs_restart() && self.disk.fault() == SimFault::None

@@ -171,3 +171,43 @@ async fn a_follower_whose_state_differs_is_fenced_alone() {
 async fn a_leader_whose_state_differs_is_fenced_and_steps_aside() {
     fenced_alone(0).await;
 }
+
+/// Flips a bit of a value where the member wrote it; false while it has not.
+fn rot(values: &Path) -> bool {
+    for file in std::fs::read_dir(values).unwrap().map(|entry| entry.unwrap().path()) {
+        let mut bytes = std::fs::read(&file).unwrap();
+        if let Some(at) = bytes.windows(500).position(|window| window == [7; 500]) {
+            bytes[at] ^= 1;
+            std::fs::write(&file, bytes).unwrap();
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_reads_a_rotten_value_serves_nothing_more_and_tells_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = three(dir.path()).await;
+    let leader = leading(&members).await;
+    let value = Op::put("k", vec![7; 500]);
+    let revision =
+        members[leader].handle.txn(Txn { success: vec![value], ..Txn::default() }).await.unwrap().revision;
+    until("all have applied it", || members.iter().all(|m| m.handle.revision() == revision)).await;
+    let at = (leader + 1) % 3;
+    let victim = &members[at].handle;
+    until("it is on the disk", || rot(&dir.path().join(at.to_string()).join("values"))).await;
+    let read = RangeRequest { serializable: true, ..RangeRequest::key("k") };
+    assert!(matches!(victim.range(read).await, Err(Error::Corrupt(_))));
+    let raised = Alarm { member: victim.header().member_id, kind: AlarmKind::Corrupt };
+    let others = [&members[leader].handle, &members[(leader + 2) % 3].handle];
+    until("the others know", || others.iter().all(|other| other.alarms().unwrap() == [raised])).await;
+    refuses(victim).await;
+    for other in others {
+        assert_eq!(other.range(RangeRequest::key("k")).await.unwrap().kvs[0].value, vec![7; 500]);
+    }
+    for member in members {
+        member.handle.close().await;
+        assert!(member.tasks.shutdown(PATIENCE).await);
+    }
+}
