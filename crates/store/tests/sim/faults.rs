@@ -130,7 +130,8 @@ pub async fn trouble(world: &Shared, random: &mut Random) -> Result<String, Stri
         KINDS.iter().map(|kind| (*kind, random.below(4).max(kind.weight_min()))).collect();
     if world.lock().draw == Draw::Rot {
         weights.retain(|(kind, _)| *kind != Kind::Remove);
-        weights.extend(ROT_KINDS.map(|kind| (kind, 1 + random.below(4))));
+        let more = if world.lock().flaw == Some(Flaw::RotBelieved) { 20 } else { 0 };
+        weights.extend(ROT_KINDS.map(|kind| (kind, more + 1 + random.below(4))));
     }
     let began = Instant::now();
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
@@ -299,7 +300,9 @@ fn rot(world: &Shared, id: u64, random: &mut Random) -> bool {
     let flaw = world.flaw;
     let Some(member) = world.member(id) else { return false };
     let files: Vec<PathBuf> = member.disk.contents().into_keys().filter(|path| may_rot(path)).collect();
-    let dir = ["wal", "values", "raft", ""][random.below(4) as usize];
+    let dirs: &[&str] =
+        if flaw == Some(Flaw::RotBelieved) { &["wal"] } else { &["wal", "values", "raft", ""] };
+    let dir = dirs[random.below(dirs.len() as u64) as usize];
     let files: Vec<_> =
         files.into_iter().filter(|path| path.starts_with(Path::new("/data").join(dir))).collect();
     let Some(path) = files.get(random.below(files.len() as u64) as usize) else { return false };

@@ -190,9 +190,13 @@ async fn a_member_that_reads_a_rotten_value_serves_nothing_more_and_tells_the_ot
     let dir = tempfile::tempdir().unwrap();
     let members = three(dir.path()).await;
     let leader = leading(&members).await;
-    let value = Op::put("k", vec![7; 500]);
-    let revision =
-        members[leader].handle.txn(Txn { success: vec![value], ..Txn::default() }).await.unwrap().revision;
+    // Values are written once there are enough of them.
+    let mut revision = Revision(0);
+    for n in 0..8 {
+        let op = if n == 0 { Op::put("k", vec![7; 500]) } else { Op::put("fill", vec![n; 100_000]) };
+        let txn = Txn { success: vec![op], ..Txn::default() };
+        revision = members[leader].handle.txn(txn).await.unwrap().revision;
+    }
     until("all have applied it", || members.iter().all(|m| m.handle.revision() == revision)).await;
     let at = (leader + 1) % 3;
     let victim = &members[at].handle;
