@@ -307,6 +307,9 @@ fn rot(world: &Shared, id: u64, random: &mut Random) -> bool {
         files.into_iter().filter(|path| path.starts_with(Path::new("/data").join(dir))).collect();
     let Some(path) = files.get(random.below(files.len() as u64) as usize) else { return false };
     let Some(at) = member.disk.rot(path, random) else { return false };
+    if std::env::var("KETCH_SIM_VERBOSE").is_ok() {
+        println!("member {id}, down: {down}: {} rots at {at}", path.display());
+    }
     member.rotten = true;
     member.rotten_values = path.starts_with("/data/values");
     if flaw == Some(Flaw::RotBelieved) {

@@ -173,7 +173,12 @@ pub async fn run(seed: u64, draw: Draw, flaw: Option<Flaw>) -> Result<Done, Stri
     };
     let recorder = world.lock().recorder.clone();
     let history = recorder.finish();
-    history.check().map_err(|e| e.to_string())?;
+    history.check().map_err(|e| {
+        if std::env::var("KETCH_SIM_VERBOSE").is_ok() {
+            history.operations().iter().for_each(|operation| println!("{operation:?}"));
+        }
+        e.to_string()
+    })?;
     let upto = seen_upto(&seen).min(last);
     check_watch(&history, &KeyRange::prefix("k"), Revision(1), Some(upto), &seen)
         .map_err(|e| e.to_string())?;

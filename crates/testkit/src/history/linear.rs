@@ -119,10 +119,12 @@ fn drop_unobserved(operations: &mut Vec<&Operation>) {
         .filter_map(|operation| operation.reply.as_ref()?.1.shows()?.as_ref())
         .map(|found| found.value.clone())
         .collect();
-    // A compare that held names its write only by revision.
-    let by_revision: bool = operations.iter().any(|operation| {
-        matches!(&operation.reply, Some((_, Reply::Cas { outcome: Ok(()), .. })))
-            && !matches!(&operation.call, Call::Cas { expect: Revision(0), .. })
+    // A compare that held names its write only by revision; it also held where only its value tells so.
+    let by_revision: bool = operations.iter().any(|operation| match (&operation.call, &operation.reply) {
+        (Call::Cas { expect: Revision(0), .. }, _) => false,
+        (Call::Cas { .. }, Some((_, Reply::Cas { outcome, .. }))) => outcome.is_ok(),
+        (Call::Cas { value, .. }, None) => seen.contains(value),
+        _ => false,
     });
     operations.retain(|operation| {
         operation.reply.is_some()

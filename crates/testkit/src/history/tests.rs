@@ -108,6 +108,22 @@ fn an_unanswered_write_may_have_happened_later_or_never() {
 }
 
 #[test]
+fn an_unanswered_compare_that_held_tells_of_a_write_nobody_saw() {
+    let cas = |expect, value| Call::Cas { key: key("k"), expect: Revision(expect), value: key(value) };
+    let history = |second: Call| {
+        serial(vec![
+            (put("a"), Some(wrote(2))),
+            (second, None),
+            (cas(3, "c"), None),
+            (get(), Some(got(4, found("c", 4)))),
+        ])
+    };
+    history(put("b")).check().unwrap();
+    // Without a write between them the compare cannot have held.
+    assert!(history(get()).check().is_err());
+}
+
+#[test]
 fn planted_violations_are_found() {
     let lost = serial(vec![(put("a"), Some(wrote(2))), (get(), Some(got(2, None)))]);
     assert!(matches!(lost.check(), Err(Violation::Revisions(_))));
