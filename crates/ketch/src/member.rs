@@ -190,9 +190,10 @@ impl Member {
     /// # Errors
     /// When the store stops meanwhile.
     pub async fn led(&self) -> Result<()> {
-        self.tell_moved();
         let mut leader = self.store.leader_changes();
         let soon = tokio::time::timeout(LEADER_PATIENCE, leader.wait_for(Option::is_some)).await.is_ok();
+        // By then it knows who the members are, with a leader or without.
+        self.tell_moved();
         if !soon {
             println!("store    no leader yet: are enough members running?");
         }
