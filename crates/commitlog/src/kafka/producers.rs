@@ -169,10 +169,15 @@ impl Producers {
         sequence: i32,
         rises: bool,
     ) -> Option<Guard> {
-        match self.open_in(producer_id, epoch) {
-            Some(_) => None,
-            None => Some(self.verifications.begin(producer_id, epoch, sequence, rises)),
+        if self.open_in(producer_id, epoch).is_some() {
+            return None;
         }
+        let fenced = self.entries.get(&producer_id).is_some_and(|entry| epoch < entry.epoch);
+        // A producer that was fenced leaves no trace: its sequences are not those of the one that is there now.
+        Some(match fenced {
+            true => Guard::from_raw(0),
+            false => self.verifications.begin(producer_id, epoch, sequence, rises),
+        })
     }
 
     /// First offset of the transaction that the producer has open in this epoch.
@@ -562,6 +567,19 @@ mod tests {
         producers.note(&marker(1, 0, 12), Some(ABORT));
         let late = producers.check(&in_transaction(1, 0, 1, 13), Origin::Client(Verified::By(guard)));
         assert_eq!(late, refused);
+    }
+
+    #[test]
+    fn a_fenced_producer_does_not_disturb_the_one_that_is_there_now() {
+        let mut producers = Producers::default();
+        let none = Origin::Client(Verified::No);
+        for sequence in 0..3 {
+            producers.note(&in_transaction(1, 5, sequence, 10 + i64::from(sequence)), None);
+        }
+        let guard = producers.begin_verification(1, 4, 0, true).unwrap();
+        assert_eq!(producers.check(&in_transaction(1, 5, 3, 13), none), Ok(None));
+        let zombie = producers.check(&in_transaction(1, 4, 0, 13), Origin::Client(Verified::By(guard)));
+        assert!(matches!(zombie, Err(ProducerError::InvalidEpoch { .. })));
     }
 
     #[test]
