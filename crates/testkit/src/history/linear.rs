@@ -4,7 +4,7 @@
 //! leads nowhere. What was tried, as the set of operations placed and the register's state after them, is never tried
 //! again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use store_api::Revision;
@@ -56,8 +56,14 @@ impl Register {
         }
     }
 
-    fn step(&self, operation: &Operation) -> Option<Self> {
-        let Some((_, reply)) = &operation.reply else { return Some(self.unknown(&operation.call)) };
+    /// After an operation. Of one that was not answered, `told` is the revision under which somebody saw its value.
+    fn step(&self, operation: &Operation, told: Option<Revision>) -> Option<Self> {
+        let Some((_, reply)) = &operation.reply else {
+            return match told {
+                Some(revision) => self.told(&operation.call, revision),
+                None => Some(self.unknown(&operation.call)),
+            };
+        };
         match (&operation.call, reply) {
             (Call::Get { .. }, Reply::Get { found, .. }) => self.seen(found.as_ref()),
             (Call::Put { value, .. }, Reply::Put { revision }) => self.written(Some(value), *revision),
@@ -81,6 +87,14 @@ impl Register {
         self.revision.map_or(expect > self.floor, |revision| revision == expect)
     }
 
+    /// After a write that was not answered, but is known to have happened at a revision.
+    fn told(&self, call: &Call, revision: Revision) -> Option<Self> {
+        match call {
+            Call::Cas { expect, .. } if !self.revision_may_be(*expect) => None,
+            call => self.written(call.value(), revision),
+        }
+    }
+
     /// After an operation that happened without an answer.
     fn unknown(&self, call: &Call) -> Self {
         let floor = self.floor;
@@ -98,9 +112,10 @@ impl Register {
 
 /// Checks one key's operations; refused ones are not among them.
 pub(super) fn check(key: &Bytes, mut operations: Vec<&Operation>) -> Result<(), Violation> {
-    drop_unobserved(&mut operations);
+    let told = told(&operations);
+    drop_unobserved(&mut operations, &told);
     let name = || String::from_utf8_lossy(key).into_owned();
-    match Search::new(&operations).run() {
+    match Search::new(&operations, &told).run() {
         Outcome::Explained => Ok(()),
         Outcome::Undecided => Err(Violation::Undecided { key: name(), steps: STEPS_MAX }),
         Outcome::Stuck(at) => {
@@ -113,17 +128,18 @@ pub(super) fn check(key: &Bytes, mut operations: Vec<&Operation>) -> Result<(), 
 
 /// Unanswered reads say nothing; neither does an unanswered write whose value nobody saw: every answer that depends on
 /// what is there shows it, so an order without that write explains as much.
-fn drop_unobserved(operations: &mut Vec<&Operation>) {
-    let seen: HashSet<Bytes> = operations
-        .iter()
-        .filter_map(|operation| operation.reply.as_ref()?.1.shows()?.as_ref())
-        .map(|found| found.value.clone())
+fn drop_unobserved(operations: &mut Vec<&Operation>, told: &HashMap<Bytes, Revision>) {
+    // A compare that held names the write before it by its revision alone; it also held where only its value tells so.
+    let answered = operations.iter().filter_map(|operation| operation.reply.as_ref());
+    let known: HashSet<Revision> = answered
+        .filter(|(_, reply)| reply.wrote())
+        .filter_map(|(_, reply)| reply.revision())
+        .chain(told.values().copied())
+        .chain([Revision(0)])
         .collect();
-    // A compare that held names its write only by revision; it also held where only its value tells so.
-    let by_revision: bool = operations.iter().any(|operation| match (&operation.call, &operation.reply) {
-        (Call::Cas { expect: Revision(0), .. }, _) => false,
-        (Call::Cas { .. }, Some((_, Reply::Cas { outcome, .. }))) => outcome.is_ok(),
-        (Call::Cas { value, .. }, None) => seen.contains(value),
+    let orphaned = operations.iter().any(|operation| match (&operation.call, &operation.reply) {
+        (Call::Cas { expect, .. }, Some((_, Reply::Cas { outcome: Ok(()), .. }))) => !known.contains(expect),
+        (Call::Cas { expect, value, .. }, None) => told.contains_key(value) && !known.contains(expect),
         _ => false,
     });
     operations.retain(|operation| {
@@ -131,9 +147,15 @@ fn drop_unobserved(operations: &mut Vec<&Operation>) {
             || match &operation.call {
                 Call::Get { .. } => false,
                 Call::Delete { .. } => true,
-                Call::Put { value, .. } | Call::Cas { value, .. } => by_revision || seen.contains(value),
+                Call::Put { value, .. } | Call::Cas { value, .. } => orphaned || told.contains_key(value),
             }
     });
+}
+
+/// The revisions under which values were seen: a value names its write, so that one was made there.
+fn told(operations: &[&Operation]) -> HashMap<Bytes, Revision> {
+    let shown = operations.iter().filter_map(|operation| operation.reply.as_ref()?.1.shows()?.as_ref());
+    shown.map(|found| (found.value.clone(), found.mod_revision)).collect()
 }
 
 enum Outcome {
@@ -158,10 +180,16 @@ struct Search<'a> {
     previous: Vec<usize>,
     /// Position of each operation's call and reply.
     places: Vec<(usize, usize)>,
+    /// The revision of each operation that others tell of.
+    told: Vec<Option<Revision>>,
 }
 
 impl<'a> Search<'a> {
-    fn new(operations: &'a [&'a Operation]) -> Self {
+    fn new(operations: &'a [&'a Operation], told: &HashMap<Bytes, Revision>) -> Self {
+        let told = operations
+            .iter()
+            .map(|operation| operation.call.value().and_then(|value| told.get(value)).copied())
+            .collect();
         let mut timed: Vec<(u64, Moment)> = Vec::with_capacity(operations.len() * 2);
         for (operation, recorded) in operations.iter().enumerate() {
             timed.push((recorded.called, Moment { operation, is_call: true }));
@@ -178,7 +206,7 @@ impl<'a> Search<'a> {
         let end = moments.len() + 1;
         let next = (1..=end).chain([end]).collect();
         let previous = [0].into_iter().chain(0..end).collect();
-        Self { operations, moments, next, previous, places }
+        Self { operations, moments, next, previous, places, told }
     }
 
     fn unlink(&mut self, at: usize) {
@@ -220,14 +248,16 @@ impl<'a> Search<'a> {
             let moment = self.moments[at - 1];
             if moment.is_call {
                 at = self.next[at];
-                let Some(after) = state.step(self.operations[moment.operation]) else { continue };
-                flip(&mut placed, moment.operation);
+                let Moment { operation, .. } = moment;
+                let after = state.step(self.operations[operation], self.told[operation]);
+                let Some(after) = after else { continue };
+                flip(&mut placed, operation);
                 if !tried.insert((placed.clone(), after.clone())) {
-                    flip(&mut placed, moment.operation);
+                    flip(&mut placed, operation);
                     continue;
                 }
-                path.push((moment.operation, std::mem::replace(&mut state, after)));
-                self.lift(moment.operation);
+                path.push((operation, std::mem::replace(&mut state, after)));
+                self.lift(operation);
                 at = self.next[0];
                 continue;
             }

@@ -124,6 +124,21 @@ fn an_unanswered_compare_that_held_tells_of_a_write_nobody_saw() {
 }
 
 #[test]
+fn unanswered_writes_that_nobody_can_have_seen_do_not_keep_the_search_busy() {
+    let mut steps: Vec<(Call, Option<Reply>)> = (0..30).map(|n| (put(&format!("lost-{n}")), None)).collect();
+    let cas = Call::Cas { key: key("k"), expect: Revision(2), value: key("b") };
+    steps.extend([
+        (put("a"), Some(wrote(2))),
+        (cas, Some(Reply::Cas { revision: Revision(3), outcome: Ok(()) })),
+        (put("told"), None),
+        (get(), Some(got(4, found("told", 4)))),
+        (get(), Some(got(5, found("nobody's", 5)))),
+    ]);
+    let violation = serial(steps).check().unwrap_err();
+    assert!(matches!(violation, Violation::NotLinearizable { .. }), "{violation}");
+}
+
+#[test]
 fn planted_violations_are_found() {
     let lost = serial(vec![(put("a"), Some(wrote(2))), (get(), Some(got(2, None)))]);
     assert!(matches!(lost.check(), Err(Violation::Revisions(_))));

@@ -136,7 +136,7 @@ struct Broker {
 
 /// All workloads on all systems, with or without fsync before the answer.
 pub(super) fn run(bench: &Bench, durable: bool) -> Result<()> {
-    let systems: &[System] = match bench.quick || durable {
+    let systems: &[System] = match durable {
         true => &[System::KafkaSmall, System::Ketch],
         false => &[System::KafkaDefault, System::KafkaSmall, System::Ketch],
     };
