@@ -14,6 +14,8 @@ use store::raft::{Begin, ClusterOptions, Hands, MemberNode, NetworkOptions, Size
 
 /// What the members of one bench agree on.
 const CLUSTER_ID: u64 = 0x6b65_7463;
+/// As etcd beside it is given: rounds of a bench follow each other in one store, and nothing is compacted.
+const QUOTA_BYTES: u64 = 8 << 30;
 
 fn argument(name: &str) -> Option<String> {
     let prefix = format!("{name}=");
@@ -30,7 +32,7 @@ fn certificates(dir: &str) -> Result<(pki::Pki, pki::Leaf), Box<dyn Error>> {
 }
 
 async fn start(dir: &str, tasks: &Tasks) -> Result<store::Handle, Box<dyn Error>> {
-    let options = store::Options::new(dir);
+    let options = store::Options { quota_bytes: Some(QUOTA_BYTES), ..store::Options::new(dir) };
     let Some(peers) = argument("peers") else { return Ok(store::Service::start(options, tasks)?) };
     let me: usize = argument("member").ok_or("member=I")?.parse()?;
     let peers: Vec<&str> = peers.split(',').collect();
