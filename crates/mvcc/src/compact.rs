@@ -66,7 +66,7 @@ fn events_upto(
 fn sweep_versions(state: &mut impl State, key: &[u8], revision: Revision) -> Result<(), StateError> {
     let mut gone = Vec::new();
     let bounds = (&layout::old_prefix(key)[..], &layout::old(key, revision)[..]);
-    state.scan_stored(bounds.0, bounds.1, false, &mut |raw, _| {
+    state.scan(bounds.0, bounds.1, false, &mut |raw, _| {
         gone.push(raw.to_vec());
         Ok(ControlFlow::Continue(()))
     })?;

@@ -24,8 +24,8 @@ pub type OnEvent<'a, E> = &'a mut dyn FnMut(Revision, u32, bool, &[u8]) -> Resul
 /// When the state fails; or what `visit` answers.
 pub fn visible_at_bar<E: From<StateError>>(state: &impl Reader, visit: OnVersion<'_, E>) -> Result<(), E> {
     let bar = read::compacted(state)?;
-    scan_heads(state, (&[layout::CURRENT], &[layout::CURRENT + 1]), |raw, record| {
-        let revision = layout::mod_revision(record)?;
+    scan(state, (&[layout::CURRENT], &[layout::CURRENT + 1]), |raw, stored| {
+        let revision = layout::mod_revision(stored.head())?;
         if revision < bar { visit(revision, &raw[1..]) } else { Ok(()) }
     })?;
     let mut last: Option<Old> = None;
@@ -33,13 +33,13 @@ pub fn visible_at_bar<E: From<StateError>>(state: &impl Reader, visit: OnVersion
         true => visit(old.revision, &old.key),
         false => Ok(()),
     };
-    scan_heads(state, (&[layout::OLD], &[layout::OLD + 1]), |raw, record| {
+    scan(state, (&[layout::OLD], &[layout::OLD + 1]), |raw, stored| {
         let (key, revision) = layout::parse_old(raw)?;
         if let Some(done) = last.take_if(|last| last.key != key) {
             seen(done)?;
         }
         if revision <= bar {
-            last = Some(Old { key, revision, put: layout::is_version(record)? });
+            last = Some(Old { key, revision, put: layout::is_version(stored.head())? });
         }
         Ok::<_, E>(())
     })?;
@@ -66,39 +66,16 @@ impl Old {
     }
 }
 
-/// Runs `visit` over a scan; an error in it ends the scan.
+/// Runs `visit` over a scan; an error of its own kind ends it.
 pub(crate) fn scan<E: From<StateError>>(
     state: &impl Reader,
-    bounds: (&[u8], &[u8]),
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
-) -> Result<(), E> {
-    scan_stored(state, bounds, |key, stored| visit(key, stored.whole()?))
-}
-
-/// The same over the heads of the records.
-fn scan_heads<E: From<StateError>>(
-    state: &impl Reader,
-    bounds: (&[u8], &[u8]),
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
-) -> Result<(), E> {
-    scan_stored(state, bounds, |key, stored| visit(key, stored.head()))
-}
-
-fn scan_stored<E: From<StateError>>(
-    state: &impl Reader,
-    bounds: (&[u8], &[u8]),
+    (from, to): (&[u8], &[u8]),
     mut visit: impl FnMut(&[u8], &mut dyn Stored) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut failed = None;
-    state.scan_stored(bounds.0, bounds.1, false, &mut |key, stored| {
-        let done = visit(key, stored);
-        Ok(done.map_or_else(
-            |error| {
-                failed = Some(error);
-                ControlFlow::Break(())
-            },
-            ControlFlow::Continue,
-        ))
+    state.scan(from, to, false, &mut |key, stored| {
+        failed = visit(key, stored).err();
+        Ok(if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     failed.map_or(Ok(()), Err)
 }
@@ -109,9 +86,9 @@ fn scan_stored<E: From<StateError>>(
 /// When the state fails; or what `visit` answers.
 pub fn events_from<E: From<StateError>>(state: &impl Reader, visit: OnEvent<'_, E>) -> Result<(), E> {
     let bar = read::compacted(state)?;
-    scan(state, (&layout::history(bar, 0), &[layout::HISTORY + 1]), |raw, record| {
+    scan(state, (&layout::history(bar, 0), &[layout::HISTORY + 1]), |raw, stored| {
         let (revision, sub) = layout::parse_history_place(raw)?;
-        let (put, key) = layout::parse_event(record)?;
+        let (put, key) = layout::parse_event(stored.whole()?)?;
         visit(revision, sub, put, key)
     })
 }

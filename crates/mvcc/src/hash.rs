@@ -62,7 +62,8 @@ fn of_delete(key: &[u8], revision: Revision) -> u64 {
 
 fn sum_of_current(state: &impl Reader, revision: Revision) -> Result<u64, StateError> {
     let mut sum = 0_u64;
-    scan(state, (&[layout::CURRENT], &[layout::CURRENT + 1]), |raw, record| {
+    scan(state, (&[layout::CURRENT], &[layout::CURRENT + 1]), |raw, stored| {
+        let record = stored.whole()?;
         if layout::mod_revision(record)? <= revision {
             sum = sum.wrapping_add(of_version(&raw[1..], record));
         }
@@ -77,8 +78,8 @@ fn sum_of_old(state: &impl Reader, revision: Revision, bar: Revision) -> Result<
     let mut below: Option<(Old, u64)> = None;
     let counts =
         |(old, hash): (Old, u64)| Ok::<_, StateError>(if old.is_visible(state, bar)? { hash } else { 0 });
-    scan(state, (&[layout::OLD], &[layout::OLD + 1]), |raw, record| {
-        let (key, at) = layout::parse_old(raw)?;
+    scan(state, (&[layout::OLD], &[layout::OLD + 1]), |raw, stored| {
+        let (record, (key, at)) = (stored.whole()?, layout::parse_old(raw)?);
         if let Some(done) = below.take_if(|(old, _)| old.key != key) {
             sum = sum.wrapping_add(counts(done)?);
         }

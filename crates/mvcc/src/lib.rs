@@ -34,7 +34,7 @@ pub use codec::CodecError;
 pub use compact::sweep;
 pub use entry::{Entry, MAX_TXN_DEPTH};
 pub use lessor::{Lessor, MIN_LEASE_TTL_S};
-pub use state::{MemState, Reader, State, StateError, Stored, Visit, VisitStored};
+pub use state::{MemState, Reader, State, StateError, Stored, Visit};
 
 /// Why something did not happen: the request cannot be served, or the state cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]

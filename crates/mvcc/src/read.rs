@@ -62,7 +62,7 @@ pub(crate) fn try_scan(
     reverse: bool,
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StateError>,
 ) -> Result<(), StateError> {
-    state.scan_stored(from, to, reverse, &mut |key, stored| visit(key, stored.whole()?))
+    state.scan(from, to, reverse, &mut |key, stored| visit(key, stored.whole()?))
 }
 
 /// As much of a record as is asked for.
@@ -117,7 +117,7 @@ pub fn records(
 ) -> Result<usize, StateError> {
     let (mut count, limit) = (0, if limit == 0 { usize::MAX } else { limit });
     let (from, to) = layout::current_bounds(range);
-    state.scan_stored(&from, &to, false, &mut |raw, stored| {
+    state.scan(&from, &to, false, &mut |raw, stored| {
         if count < limit {
             each(&raw[1..], layout::Record::parse(part(stored, values)?)?)?;
         }
@@ -141,7 +141,7 @@ pub fn first_records(
 ) -> Result<Option<Bytes>, StateError> {
     let (mut count, mut next) = (0, None);
     let (from, to) = layout::current_bounds(range);
-    state.scan_stored(&from, &to, false, &mut |raw, stored| {
+    state.scan(&from, &to, false, &mut |raw, stored| {
         if count == max {
             next = Some(Bytes::copy_from_slice(&raw[1..]));
             return Ok(ControlFlow::Break(()));
@@ -161,7 +161,7 @@ pub fn first_records(
 pub fn cut(state: &impl Reader, start: &Bytes, end: &Bytes, parts: u64) -> Result<Vec<KeyRange>, StateError> {
     let mut last = Bytes::new();
     let (from, to) = layout::current_bounds(&KeyRange::Span { start: start.clone(), end: end.clone() });
-    state.scan_stored(&from, &to, true, &mut |raw, _| {
+    state.scan(&from, &to, true, &mut |raw, _| {
         last = Bytes::copy_from_slice(&raw[1..]);
         Ok(ControlFlow::Break(()))
     })?;
@@ -260,7 +260,7 @@ fn current_range(
         return Ok(());
     }
     let (from, to) = layout::current_bounds(&request.range);
-    state.scan_stored(&from, &to, false, &mut |raw, stored| {
+    state.scan(&from, &to, false, &mut |raw, stored| {
         let key = Bytes::copy_from_slice(&raw[1..]);
         answer.add(|value| layout::parse_current(key, part(stored, value)?, value))?;
         Ok(ControlFlow::Continue(()))
@@ -282,7 +282,7 @@ fn past_range(
         kv.flatten().ok_or_else(|| layout::missing(&place))
     };
     let (from, to) = layout::current_bounds(&request.range);
-    state.scan_stored(&from, &to, false, &mut |raw, stored| {
+    state.scan(&from, &to, false, &mut |raw, stored| {
         if layout::mod_revision(stored.head())? > at {
             return Ok(ControlFlow::Continue(()));
         }
@@ -307,7 +307,7 @@ fn versions_at(
 ) -> Result<BTreeMap<Vec<u8>, Revision>, StateError> {
     let mut versions = BTreeMap::new();
     let (from, to) = layout::old_bounds(range);
-    state.scan_stored(&from, &to, false, &mut |raw, stored| {
+    state.scan(&from, &to, false, &mut |raw, stored| {
         let (key, revision) = layout::parse_old(raw)?;
         if revision <= at {
             if layout::is_version(stored.head())? {

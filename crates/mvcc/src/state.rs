@@ -18,11 +18,8 @@ pub enum StateError {
     Corrupt(String),
 }
 
-/// Called for each entry of a scan.
-pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
-
-/// Called for each entry of a scan that leaves it to the caller what is read of a record; an error ends the scan.
-pub type VisitStored<'a> = &'a mut dyn FnMut(&[u8], &mut dyn Stored) -> Result<ControlFlow<()>, StateError>;
+/// Called for each entry of a scan: the key, and the record, of which it reads as much as it wants. An error ends the scan.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &mut dyn Stored) -> Result<ControlFlow<()>, StateError>;
 
 /// A record that a scan has come to. A storage may keep the values of versions elsewhere, where reading them costs.
 pub trait Stored {
@@ -57,7 +54,7 @@ pub trait Reader {
     /// Visits the entries with `from <= key < to` in ascending order, or descending when `reverse`, until `visit` breaks.
     ///
     /// # Errors
-    /// When the storage fails.
+    /// When the storage fails, or `visit` says so.
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError>;
 
     /// The beginning of the record at `key`, as [`Stored::head`] has it.
@@ -66,27 +63,6 @@ pub trait Reader {
     /// When the storage fails.
     fn head(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
         self.get(key)
-    }
-
-    /// [`Reader::scan`] with records that are read as far as `visit` asks.
-    ///
-    /// # Errors
-    /// When the storage fails, or `visit` says so.
-    fn scan_stored(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        reverse: bool,
-        visit: VisitStored<'_>,
-    ) -> Result<(), StateError> {
-        let mut failed = None;
-        self.scan(from, to, reverse, &mut |key, mut record| {
-            visit(key, &mut record).unwrap_or_else(|error| {
-                failed = Some(error);
-                ControlFlow::Break(())
-            })
-        })?;
-        failed.map_or(Ok(()), Err)
     }
 }
 
@@ -139,7 +115,7 @@ impl Reader for MemState {
         }
         let mut range = self.map.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
         while let Some((key, value)) = if reverse { range.next_back() } else { range.next() } {
-            if visit(key, value).is_break() {
+            if visit(key, &mut &value[..])?.is_break() {
                 break;
             }
         }

@@ -301,7 +301,10 @@ impl Db {
         let path = home.dir.join("state.redb.new");
         let _writing = self.writing.lock();
         let fresh = Self::receive(&home.disk, &path, home.cache_bytes)?;
-        let copied = self.view().map_err(|e| e.to_string()).and_then(|view| copy(&view, &fresh));
+        let copied = self
+            .view()
+            .map_err(|e| e.to_string())
+            .and_then(|view| copy(&view, &fresh).map_err(|e| e.to_string()));
         let compacted = copied.and_then(|()| fresh.squeeze());
         if let Err(error) = compacted {
             fresh.close();
@@ -390,33 +393,22 @@ fn rows(database: &Database) -> Result<Vec<(u32, Row)>, StateError> {
 }
 
 /// Copies all records, in order.
-fn copy(from: &View, to: &Db) -> Result<(), String> {
+fn copy(from: &View, to: &Db) -> Result<(), StateError> {
     let mut step: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut bytes = 0;
-    let mut failed = None;
     let write = |step: &mut Vec<(Vec<u8>, Vec<u8>)>| {
-        let written =
-            to.update(true, |state| step.iter().try_for_each(|(key, value)| state.put(key, &[value])));
-        step.clear();
-        written.map_err(|error| error.to_string())
+        to.update(true, |state| step.drain(..).try_for_each(|(key, value)| state.put(&key, &[&value])))
     };
-    let scanned = from.scan(&[], COPY_END, false, &mut |key, value| {
+    from.scan(&[], COPY_END, false, &mut |key, stored| {
+        let value = stored.whole()?;
         step.push((key.to_vec(), value.to_vec()));
         bytes += key.len() + value.len();
-        if bytes < COPY_BYTES {
-            return std::ops::ControlFlow::Continue(());
+        if bytes >= COPY_BYTES {
+            bytes = 0;
+            write(&mut step)?;
         }
-        bytes = 0;
-        match write(&mut step) {
-            Ok(()) => std::ops::ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                std::ops::ControlFlow::Break(())
-            }
-        }
-    });
-    scanned.map_err(|error| error.to_string())?;
-    failed.map_or(Ok(()), Err)?;
+        Ok(std::ops::ControlFlow::Continue(()))
+    })?;
     write(&mut step)
 }
 

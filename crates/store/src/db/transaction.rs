@@ -1,11 +1,10 @@
 //! Transactions: mvcc's map over the tree and the values apart from it.
 
 use std::cell::RefCell;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mvcc::{Reader, State, StateError, Stored, Visit, VisitStored, layout};
+use mvcc::{Reader, State, StateError, Stored, Visit, layout};
 use redb::{ReadOnlyTable, ReadableTable, Table};
 
 use super::{APPLIED, AppliedIndex, Live, MEMBERS, Raw, storage};
@@ -215,7 +214,7 @@ fn scan(
     segments: &Segments,
     (from, to): (&[u8], &[u8]),
     reverse: bool,
-    visit: VisitStored<'_>,
+    visit: Visit<'_>,
 ) -> Result<(), StateError> {
     if from >= to {
         return Ok(());
@@ -237,19 +236,6 @@ fn scan(
     Ok(())
 }
 
-/// [`scan`] for who wants whole records.
-fn scan_whole(
-    reader: &impl Reader,
-    from: &[u8],
-    to: &[u8],
-    reverse: bool,
-    visit: Visit<'_>,
-) -> Result<(), StateError> {
-    reader.scan_stored(from, to, reverse, &mut |key, stored| {
-        Ok::<ControlFlow<()>, _>(visit(key, stored.whole()?))
-    })
-}
-
 impl Reader for View {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
         get(&self.table, || self.segments.clone(), key, true, |_| {})
@@ -258,15 +244,6 @@ impl Reader for View {
         get(&self.table, || self.segments.clone(), key, false, |_| {})
     }
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError> {
-        scan_whole(self, from, to, reverse, visit)
-    }
-    fn scan_stored(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        reverse: bool,
-        visit: VisitStored<'_>,
-    ) -> Result<(), StateError> {
         scan(&self.table, &self.segments, (from, to), reverse, visit)
     }
 }
@@ -289,15 +266,6 @@ impl Reader for Change<'_> {
         get(&self.table, || self.values.segments(), key, false, |_| {})
     }
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError> {
-        scan_whole(self, from, to, reverse, visit)
-    }
-    fn scan_stored(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        reverse: bool,
-        visit: VisitStored<'_>,
-    ) -> Result<(), StateError> {
         scan(&self.table, &self.values.segments(), (from, to), reverse, visit)
     }
 }

@@ -42,15 +42,15 @@ impl Outgoing {
     pub(crate) fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let Some(from) = self.next.take() else { return Ok(None) };
         let (mut out, mut records) = (vec![0; 8], 0_u32);
-        let scanned = self.view.scan(&from, END, false, &mut |key, value| {
+        let scanned = self.view.scan(&from, END, false, &mut |key, stored| {
             if out.len() >= CHUNK_BYTES {
                 self.next = Some(key.to_vec());
-                return ControlFlow::Break(());
+                return Ok(ControlFlow::Break(()));
             }
             types::put_bytes(&mut out, key);
-            types::put_bytes(&mut out, value);
+            types::put_bytes(&mut out, stored.whole()?);
             records += 1;
-            ControlFlow::Continue(())
+            Ok(ControlFlow::Continue(()))
         });
         scanned.map_err(io::Error::other)?;
         out[..4].copy_from_slice(&records.to_be_bytes());
@@ -152,9 +152,9 @@ mod tests {
         let all = |db: &Db| {
             let mut all = Vec::new();
             let view = db.view().unwrap();
-            view.scan(b"", END, false, &mut |k, v| {
-                all.push((k.to_vec(), v.to_vec()));
-                ControlFlow::Continue(())
+            view.scan(b"", END, false, &mut |key, stored| {
+                all.push((key.to_vec(), stored.whole()?.to_vec()));
+                Ok(ControlFlow::Continue(()))
             })
             .unwrap();
             all

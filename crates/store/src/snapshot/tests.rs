@@ -76,9 +76,9 @@ fn content(db: &Db) -> BTreeMap<Vec<u8>, Vec<u8>> {
     while db.update(true, |state| sweep(state, 1000)).unwrap() {}
     let mut found = BTreeMap::new();
     let view = db.view().unwrap();
-    view.scan(&[1], &[0xff], false, &mut |key, value| {
-        found.insert(key.to_vec(), value.to_vec());
-        std::ops::ControlFlow::Continue(())
+    view.scan(&[1], &[0xff], false, &mut |key, stored| {
+        found.insert(key.to_vec(), stored.whole()?.to_vec());
+        Ok(std::ops::ControlFlow::Continue(()))
     })
     .unwrap();
     found

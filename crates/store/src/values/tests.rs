@@ -23,9 +23,9 @@ type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 fn content(state: &impl Reader) -> Content {
     let mut all = Content::new();
     state
-        .scan(&[1], &[0xff], false, &mut |key, record| {
-            all.insert(key.to_vec(), record.to_vec());
-            ControlFlow::Continue(())
+        .scan(&[1], &[0xff], false, &mut |key, stored| {
+            all.insert(key.to_vec(), stored.whole()?.to_vec());
+            Ok(ControlFlow::Continue(()))
         })
         .unwrap();
     all
@@ -113,7 +113,7 @@ impl World {
         let expect = content(&self.mem);
         assert!(content(&view) == expect, "the states differ");
         let mut back = Vec::new();
-        view.scan_stored(&[1], &[0xff], true, &mut |key, stored| {
+        view.scan(&[1], &[0xff], true, &mut |key, stored| {
             let head = stored.head().to_vec();
             assert!(expect[key].starts_with(&head) && (head.len() >= 32 || head.len() == expect[key].len()));
             if key.len() % 2 == 0 {

@@ -67,11 +67,12 @@ fn spoil(handle: &Handle) {
     let db = handle.inner.reads.db.clone();
     let mut found = Vec::new();
     let view = db.view().unwrap();
-    view.scan(&[], &[0xff], false, &mut |key, value| {
+    view.scan(&[], &[0xff], false, &mut |key, stored| {
+        let value = stored.whole()?;
         if value.windows(8).any(|window| window == b"original") {
             found.push((key.to_vec(), value.to_vec()));
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     })
     .unwrap();
     assert!(!found.is_empty());
