@@ -98,6 +98,13 @@ pub(crate) struct Snapshot {
     pub by_id: HashMap<Uuid, Arc<Topic>>,
 }
 
+impl Snapshot {
+    /// The topic with this name, where it is what it was at this revision or later.
+    fn as_of(&self, name: &str, revision: Revision) -> Option<&Arc<Topic>> {
+        self.by_name.get(name).filter(|topic| topic.revision >= revision)
+    }
+}
+
 /// A refusal: the code and a text for people.
 #[derive(Debug, Clone)]
 pub(crate) struct Refusal {
@@ -238,7 +245,8 @@ impl Catalog {
     }
 
     /// Opens the partitions that may not sleep and are not there yet, several at a time: opening waits for the disk as much
-    /// as for the processor.
+    /// as for the processor. A topic of the same name with another id is taken out of service first: its directories stand
+    /// where the new ones go.
     fn open_ahead(
         &self,
         topics: &[(String, TopicRecord, Revision)],
@@ -246,11 +254,19 @@ impl Catalog {
         unopened: Unopened,
     ) -> Opened {
         let known = self.snapshot();
-        let fresh = topics.iter().map(|(name, record, _)| {
-            let there = known.by_id.get(&record.id).map_or(0, |topic| topic.partitions.len() as i32);
-            (Arc::<str>::from(&**name), record, self.server.topic(&record.configs), there)
-        });
-        let fresh: Vec<_> = fresh.collect();
+        let mut fresh = Vec::new();
+        for (name, record, revision) in topics {
+            if known.as_of(name, *revision).is_some() {
+                continue;
+            }
+            let old = known.by_name.get(&**name);
+            let same = old.filter(|topic| topic.record.id == record.id);
+            if let (Some(old), None) = (old, same) {
+                self.retire(old);
+            }
+            let there = same.map_or(0, |topic| topic.partitions.len() as i32);
+            fresh.push((Arc::<str>::from(&**name), record, self.server.topic(&record.configs), there));
+        }
         let all =
             fresh.iter().flat_map(|topic| (topic.3..topic.1.partitions).map(move |index| (topic, index)));
         let jobs: Vec<_> = all.filter(|((name, ..), index)| !last.may_sleep(name, *index)).collect();
@@ -309,7 +325,11 @@ impl Catalog {
         revision: Revision,
     ) -> Result<Arc<Topic>, commitlog::Error> {
         let last = self.applying.lock();
-        let mut next = (*self.snapshot()).clone();
+        let known = self.snapshot();
+        if let Some(topic) = known.as_of(name, revision) {
+            return Ok(topic.clone());
+        }
+        let mut next = (*known).clone();
         let asked = [(name.to_owned(), record, revision)];
         let mut opened = self.open_ahead(&asked, &last, Unopened::Refused);
         let failed = opened.iter().find_map(|(key, made)| made.is_err().then_some(*key));
@@ -331,7 +351,7 @@ impl Catalog {
         Ok(topic)
     }
 
-    /// The same into a snapshot that is not published yet.
+    /// The same into a snapshot that is not published yet, with what was [opened ahead](Self::open_ahead) for it.
     fn apply_to(
         &self,
         next: &mut Snapshot,
@@ -341,16 +361,11 @@ impl Catalog {
         revision: Revision,
         unopened: Unopened,
     ) -> Result<Arc<Topic>, commitlog::Error> {
-        let current = next.by_name.get(name).cloned();
-        if let Some(topic) = &current
-            && topic.revision >= revision
-        {
+        if let Some(topic) = next.as_of(name, revision) {
             return Ok(topic.clone());
         }
+        let current = next.by_name.get(name).cloned();
         let same = current.as_ref().filter(|topic| topic.record.id == record.id);
-        if let (Some(old), None) = (&current, same) {
-            self.retire(old);
-        }
         let name: Arc<str> = name.into();
         let settings = self.server.topic(&record.configs);
         let mut partitions = same.map(|topic| topic.partitions.clone()).unwrap_or_default();

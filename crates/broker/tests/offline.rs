@@ -225,11 +225,12 @@ async fn a_topic_that_is_offline_can_be_deleted_and_made_again() {
     served.stop().await;
 }
 
-/// A store whose first watch of topics sees nothing and ends when it is told to, as one that fell behind does; it answers
-/// nothing while it is out.
+/// A store whose first watch of topics sees nothing until it is told to, and ends then, as one that fell behind does, or
+/// sees everything late; it answers nothing while it is out.
 struct FallsBehind {
     inner: Arc<dyn Store>,
     watched: AtomicBool,
+    late: bool,
     end: Arc<Notify>,
     out: Arc<AtomicBool>,
     /// Questions while it was out.
@@ -239,7 +240,11 @@ struct FallsBehind {
 impl FallsBehind {
     fn new(inner: &Arc<dyn Store>, end: &Arc<Notify>) -> Self {
         let (watched, out, asked) = (AtomicBool::new(false), Arc::default(), Arc::default());
-        Self { inner: inner.clone(), watched, end: end.clone(), out, asked }
+        Self { inner: inner.clone(), watched, late: false, end: end.clone(), out, asked }
+    }
+
+    fn late(inner: &Arc<dyn Store>, end: &Arc<Notify>) -> Self {
+        Self { late: true, ..Self::new(inner, end) }
     }
 
     fn is_out(&self) -> bool {
@@ -273,6 +278,12 @@ impl Store for FallsBehind {
             return self.inner.watch(request);
         }
         let end = self.end.clone();
+        if self.late {
+            return Box::pin(async move {
+                end.notified().await;
+                self.inner.watch(request).await
+            });
+        }
         Box::pin(async move {
             let ((tell, messages), (progress, _)) = (mpsc::channel(1), mpsc::channel(1));
             tokio::spawn(async move {
@@ -368,4 +379,47 @@ async fn an_outage_of_the_store_is_waited_out() {
     put_topic(&inner, "later", 2).await;
     assert_eq!(appears(&mut raw, "later").await, ErrorCode::None);
     served.stop().await;
+}
+
+/// Topic `t` with one record, on a broker that hears nothing of topics yet.
+async fn one_record(dir: &Path, store: FallsBehind) -> (Served, Raw) {
+    let served = Served::with(options(dir), Arc::new(store)).await;
+    let mut raw = served.raw().await;
+    assert_eq!(create(&mut raw, "t", &[]).await, ErrorCode::None);
+    assert_eq!(append(&mut raw, "t", batch(1, None)).await, (ErrorCode::None, 0));
+    (served, raw)
+}
+
+/// Once the broker has heard of everything, what is written to topic `t`, made once more, is found by the next broker.
+async fn is_kept(dir: &Path, inner: Arc<dyn Store>, end: &Notify, (served, mut raw): (Served, Raw)) {
+    put_topic(&inner, "after", 3).await;
+    end.notify_one();
+    assert_eq!(appears(&mut raw, "after").await, ErrorCode::None);
+    assert_eq!(append(&mut raw, "t", batch(2, None)).await, (ErrorCode::None, 0));
+    served.stop().await;
+    let served = Served::with(options(dir), inner).await;
+    let mut raw = served.raw().await;
+    assert_eq!(append(&mut raw, "t", batch(1, None)).await, (ErrorCode::None, 2));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_heard_late_of_a_topic_that_was_made_again_concerns_the_old_one() {
+    let (dir, end) = (tempfile::tempdir().unwrap(), Arc::new(Notify::new()));
+    let inner = testkit::MemStore::shared();
+    let (served, mut raw) = one_record(dir.path(), FallsBehind::late(&inner, &end)).await;
+    assert_eq!(delete(&mut raw, "t").await, ErrorCode::None);
+    assert_eq!(create(&mut raw, "t", &[]).await, ErrorCode::None);
+    is_kept(dir.path(), inner, &end, (served, raw)).await;
+}
+
+#[tokio::test]
+async fn a_topic_made_again_while_nobody_listened_has_its_directory_to_itself() {
+    let (dir, end) = (tempfile::tempdir().unwrap(), Arc::new(Notify::new()));
+    let inner = testkit::MemStore::shared();
+    let running = one_record(dir.path(), FallsBehind::new(&inner, &end)).await;
+    let gone = Op::delete(format!("{TOPICS}t"));
+    inner.txn(Txn { success: vec![gone], ..Txn::default() }).await.unwrap();
+    put_topic(&inner, "t", 7).await;
+    is_kept(dir.path(), inner, &end, running).await;
 }
