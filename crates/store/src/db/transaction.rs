@@ -135,7 +135,7 @@ impl<'t> Change<'t> {
                 let Some(pointer) = pointer.filter(|pointer| entry.is_at(&step.segment, pointer)) else {
                     continue;
                 };
-                let record = entry.record(&step.segment, &pointer)?;
+                let record = values::read(&self.values.segments(), &pointer)?;
                 debug_assert_eq!(entry.key().len(), pointer.key_len as usize);
                 self.append(place, &[&record])?;
                 self.put_scratch(place)?;

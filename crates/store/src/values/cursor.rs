@@ -37,7 +37,7 @@ fn at(pointer: &Pointer) -> u64 {
     u64::from(pointer.offset) + ENTRY_HEAD_BYTES as u64 + u64::from(pointer.key_len)
 }
 
-pub(super) fn read_exact(segment: &Segment, offset: u64, out: &mut [u8]) -> Result<(), StateError> {
+fn read_exact(segment: &Segment, offset: u64, out: &mut [u8]) -> Result<(), StateError> {
     segment.read(offset, out).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => damaged(segment, offset),
         _ => StateError::Io(format!("{}: {error}", segment.path.display())),
@@ -49,7 +49,7 @@ pub(super) fn damaged(segment: &Segment, offset: u64) -> StateError {
     StateError::Corrupt(format!("{path}: what is at byte {offset} is not what was written"))
 }
 
-pub(super) fn check(segment: &Segment, pointer: &Pointer, record: &[u8]) -> Result<(), StateError> {
+fn check(segment: &Segment, pointer: &Pointer, record: &[u8]) -> Result<(), StateError> {
     if crc32c(record) == pointer.crc { Ok(()) } else { Err(damaged(segment, at(pointer))) }
 }
 

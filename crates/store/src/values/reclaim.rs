@@ -7,9 +7,8 @@
 use std::sync::Arc;
 
 use mvcc::{StateError, layout};
-use store_api::Revision;
 
-use super::cursor::{Window, check, damaged};
+use super::cursor::{Window, damaged};
 use super::segment::{ENTRY_HEAD_BYTES, EntryHead, Segment};
 use super::{HEAD_BYTES, Inner, Pointer, Row, Values};
 
@@ -25,8 +24,6 @@ pub(crate) struct Entry {
     /// Where the tree may point to it from.
     pub current: Vec<u8>,
     pub old: Vec<u8>,
-    record_at: u64,
-    record_len: usize,
 }
 
 /// Entries that are to be looked at, and what to do when that is done.
@@ -42,7 +39,7 @@ impl Values {
         let inner = self.inner.lock();
         let current = inner.current.as_ref().map(|segment| segment.id);
         let moves = !is_stuck(&inner);
-        let wanted = |(id, row): (&u32, &Row)| row.live == 0 || (moves && is_poor(&inner, *id));
+        let wanted = |(id, row): (&u32, &Row)| row.live == 0 || (moves && is_poor(&inner, *id, row));
         inner.rows.iter().any(|(id, row)| Some(*id) != current && wanted((id, row)))
     }
 
@@ -103,7 +100,7 @@ impl Values {
         let poor = inner
             .rows
             .iter()
-            .filter(|(id, row)| Some(**id) != current && row.live > 0 && is_poor(&inner, **id));
+            .filter(|(id, row)| Some(**id) != current && row.live > 0 && is_poor(&inner, **id, row));
         let (id, row) = poor.min_by_key(|(_, row)| row.live)?;
         let segment = self.segments.read().get(id).cloned()?;
         Some((segment, 0, row.end))
@@ -116,9 +113,8 @@ fn is_stuck(inner: &Inner) -> bool {
 }
 
 /// Whether less than half of a segment is live.
-fn is_poor(inner: &Inner, id: u32) -> bool {
-    let poor = |row: &Row| row.live * 2 < row.end;
-    inner.rows.get(&id).is_some_and(poor) && !inner.spared.contains(&id)
+fn is_poor(inner: &Inner, id: u32, row: &Row) -> bool {
+    row.live * 2 < row.end && !inner.spared.contains(&id)
 }
 
 /// The entry at `offset`, and where the next one begins.
@@ -139,25 +135,11 @@ fn entry(segment: &Segment, offset: u64, end: u64, window: &mut Window) -> Resul
         return Err(wrong());
     }
     let revision = layout::mod_revision(&record[1..])?;
-    let entry = Entry {
-        offset,
-        current: layout::current(key),
-        old: layout::old(key, Revision(revision.get())),
-        record_at: key_at + key_len as u64,
-        record_len: head.record_len as usize,
-    };
+    let entry = Entry { offset, current: layout::current(key), old: layout::old(key, revision) };
     Ok((entry, offset + head.bytes()))
 }
 
 impl Entry {
-    /// The whole record, checked against what the tree says.
-    pub(crate) fn record(&self, segment: &Segment, pointer: &Pointer) -> Result<Vec<u8>, StateError> {
-        let mut record = vec![0; self.record_len];
-        super::cursor::read_exact(segment, self.record_at, &mut record)?;
-        check(segment, pointer, &record)?;
-        Ok(record)
-    }
-
     /// The key itself.
     pub(crate) fn key(&self) -> &[u8] {
         &self.current[1..]
