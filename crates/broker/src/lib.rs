@@ -15,6 +15,7 @@ mod catalog;
 mod config;
 mod coordinator;
 mod door;
+mod entries;
 pub mod exchange;
 mod follow;
 #[doc(hidden)]

@@ -16,8 +16,9 @@ use super::{INTERNAL_SEGMENT_BYTES, put_aside, stored_text, stored_topics};
 use crate::api::PRODUCER_IDS;
 use crate::catalog::TopicRecord;
 use crate::config::Values;
-use crate::quotas::{Entity, Limits, stored_quotas};
-use crate::resources::{Kind, stored_resources};
+use crate::entries::stored;
+use crate::quotas::{Entity, Limits};
+use crate::resources::{Kind, Resource};
 use crate::{Error, names};
 
 /// The features of a cluster that Kafka 4.3's `kafka-storage format` makes, but for `eligible.leader.replicas.version`:
@@ -83,7 +84,7 @@ pub async fn export(
         records.push(&m::FeatureLevelRecord { name: (*name).to_owned(), feature_level: *level }, 0)?;
     }
     let features = records.0.clone();
-    for ((kind, name), values) in stored_resources(store).await? {
+    for ((kind, name), values) in stored::<Resource, String>(store).await? {
         let kind = match kind {
             Kind::Brokers => BROKER,
             Kind::Groups => GROUP,
@@ -91,7 +92,7 @@ pub async fn export(
         };
         records.configs(kind, &name, &values)?;
     }
-    for (entity, limits) in stored_quotas(store).await? {
+    for (entity, limits) in stored::<Entity, f64>(store).await? {
         records.limits(&entity, &limits)?;
     }
     if let Some(next) = stored_text(store, PRODUCER_IDS).await? {

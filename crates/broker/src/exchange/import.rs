@@ -16,9 +16,10 @@ use super::{put_aside, stored_text, stored_topics};
 use crate::api::PRODUCER_IDS;
 use crate::catalog::{self, PARTITIONS_MAX, TopicRecord};
 use crate::config::{self, Values};
+use crate::entries::{Key, stored};
 use crate::log_dir::{DirStop, LogDir};
-use crate::quotas::{self, Entity, Limits, stored_quotas};
-use crate::resources::{self, Kind};
+use crate::quotas::{self, Entity, Limits};
+use crate::resources::{Kind, Resource};
 use crate::service::CLUSTER_ID;
 use crate::{Error, names};
 
@@ -131,8 +132,8 @@ pub(crate) async fn take_over(
     let deleted: Vec<_> = before.keys().filter(|name| !plan.topics.contains_key(*name)).cloned().collect();
     let next_id = stored_text(store, PRODUCER_IDS).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
     let mut ops = plan.operations(&before, &deleted, image.next_producer_id.max(next_id));
-    let limited = stored_quotas(store).await?.into_iter().map(|(entity, _)| entity);
-    ops.extend(limited.filter(|of| !plan.quotas.contains_key(of)).map(|of| Op::delete(quotas::key(&of))));
+    let limited = stored::<Entity, f64>(store).await?.into_iter().map(|(entity, _)| entity);
+    ops.extend(limited.filter(|of| !plan.quotas.contains_key(of)).map(|of| Op::delete(of.stored())));
     for chunk in ops.chunks(OPS_MAX) {
         store.txn(Txn { compare: Vec::new(), success: chunk.to_vec(), failure: Vec::new() }).await?;
     }
@@ -177,7 +178,7 @@ async fn own_cluster(store: &dyn Store, meta: &MetaProperties, fresh: bool) -> R
 /// What the store is to hold.
 struct Plan {
     topics: BTreeMap<String, TopicRecord>,
-    resources: BTreeMap<resources::Resource, Values>,
+    resources: BTreeMap<Resource, Values>,
     quotas: BTreeMap<Entity, Limits>,
     /// Leader epochs by topic and partition.
     epochs: BTreeMap<(String, i32), i32>,
@@ -309,10 +310,10 @@ impl Plan {
         let changed = self.topics.iter().filter(|(name, topic)| before.get(*name) != Some(topic));
         ops.extend(changed.map(|(name, topic)| Op::put(key(name), catalog::encode(topic))));
         ops.extend(self.resources.iter().map(|(resource, values)| {
-            Op::put(resources::key(resource), serde_json::to_vec(values).expect("a map of strings"))
+            Op::put(resource.stored(), serde_json::to_vec(values).expect("a map of strings"))
         }));
         ops.extend(self.quotas.iter().map(|(entity, limits)| {
-            Op::put(quotas::key(entity), serde_json::to_vec(limits).expect("a map of numbers"))
+            Op::put(entity.stored(), serde_json::to_vec(limits).expect("a map of numbers"))
         }));
         if next_id > 0 {
             ops.push(Op::put(PRODUCER_IDS, next_id.to_string()));

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use kafka_wire::ErrorCode;
 
 use crate::catalog::Refusal;
+use crate::entries::Key;
 
 pub(crate) const USER: &str = "user";
 pub(crate) const CLIENT_ID: &str = "client-id";
@@ -28,6 +29,19 @@ pub(crate) type Entity = BTreeMap<String, Option<String>>;
 
 /// Limits by key.
 pub(crate) type Limits = BTreeMap<String, f64>;
+
+impl Key for Entity {
+    const PREFIX: &'static str = super::QUOTAS;
+    const WHAT: &'static str = "entities with quotas";
+
+    fn path(&self) -> String {
+        serde_json::to_string(self).expect("a map of strings")
+    }
+
+    fn parse(path: &str) -> Option<Self> {
+        serde_json::from_str(path).ok()
+    }
+}
 
 fn invalid<T>(text: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::new(ErrorCode::InvalidRequest, text))

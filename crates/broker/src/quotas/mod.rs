@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! store  /ketch/kafka/quotas/{"client-id":"c","user":null} = {"producer_byte_rate":1048576.0}
-//!   │ txn (alter) ──reply──▶ apply at once ┐                  null: all that have no quota of their own
-//!   └ watch ─────────────────────────────▶ apply ──▶ current, what is known of clients is looked up anew
+//!   │                                                         null: all that have no quota of their own
+//!   └ Entries (alter, watch) ──apply──▶ current, what is known of clients is looked up anew
 //! request ─▶ record ─▶ over the limit? ─▶ throttle_time_ms in the answer, the connection is read again after that time
 //! ```
 //! Who has the same quota by the same rule shares it, as in Kafka: clients of a user whose quota is the user's, connections
@@ -19,13 +19,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use kafka_wire::ErrorCode;
 use parking_lot::Mutex;
-use store_api::{Compare, Op, RangeRequest, Revision, Store, Txn};
+use store_api::{Revision, Store};
 
 use crate::catalog::Refusal;
 use crate::config::Server;
+use crate::entries::{All, Attempt, Entries, Stored};
 use crate::follow::Follower;
 use entity::{CLIENT_ID, CONNECTION_CREATION_RATE, IP, USER};
 use rate::{Rate, Windows};
@@ -33,9 +32,7 @@ use rate::{Rate, Windows};
 pub(crate) use entity::{Entity, Limits};
 
 /// Prefix of the keys.
-pub(crate) const QUOTAS: &str = "/ketch/kafka/quotas/";
-/// The most entities with quotas.
-const ENTITIES_MAX: usize = 10_000;
+const QUOTAS: &str = "/ketch/kafka/quotas/";
 /// The most users and client ids that are known at a time: who comes with ever new ones gets no further.
 const KNOWN_MAX: usize = 10_000;
 /// Who a client is that did not say: nobody says on a listener without authentication.
@@ -69,12 +66,6 @@ pub(crate) struct Who {
     pub client_id: String,
 }
 
-#[derive(Debug, Clone)]
-struct Stored {
-    limits: Arc<Limits>,
-    revision: Revision,
-}
-
 /// Who shares a quota: the kind, the user and the client id as far as the quota tells them apart.
 type Share = (Kind, &'static str, String);
 
@@ -83,10 +74,8 @@ type Allowed = Option<(f64, Arc<Mutex<Rate>>)>;
 
 /// The quotas.
 pub(crate) struct Quotas {
-    store: Arc<dyn Store>,
     windows: Windows,
-    current: ArcSwap<BTreeMap<Entity, Stored>>,
-    applying: Mutex<()>,
+    entries: Entries<Entity, f64>,
     /// Whether there is any for users or client ids, and any for addresses: the rest costs a look at these.
     limits_clients: AtomicBool,
     limits_addresses: AtomicBool,
@@ -101,10 +90,8 @@ impl Quotas {
             size_ms: server.number("quota.window.size.seconds").max(1).saturating_mul(1000),
         };
         Arc::new(Self {
-            store,
             windows,
-            current: ArcSwap::default(),
-            applying: Mutex::default(),
+            entries: Entries::new(store),
             limits_clients: AtomicBool::new(false),
             limits_addresses: AtomicBool::new(false),
             shares: Mutex::default(),
@@ -119,14 +106,14 @@ impl Quotas {
 
     /// Every entity with its limits.
     pub(crate) fn all(&self) -> Vec<(Entity, Arc<Limits>)> {
-        let current = self.current.load();
-        let with = current.iter().filter(|(_, stored)| !stored.limits.is_empty());
-        with.map(|(entity, stored)| (entity.clone(), stored.limits.clone())).collect()
+        let current = self.entries.current();
+        let with = current.iter().filter(|(_, stored)| !stored.values.is_empty());
+        with.map(|(entity, stored)| (entity.clone(), stored.values.clone())).collect()
     }
 
     /// The limit that a client has, and who shares it. Kafka's order: the more a quota says, the earlier it counts.
     fn limit(&self, kind: Kind, who: &Who) -> Option<(f64, Share)> {
-        let current = self.current.load();
+        let current = self.entries.current();
         let (user, client) = (Some(Some(who.user)), Some(Some(&*who.client_id)));
         let (default, none) = (Some(None), None);
         let rules = [
@@ -143,7 +130,7 @@ impl Quotas {
             let named = |kind: &str, name: Option<&str>| (kind.to_owned(), name.map(str::to_owned));
             let parts = [user.map(|name| named(USER, name)), client.map(|name| named(CLIENT_ID, name))];
             let entity: Entity = parts.into_iter().flatten().collect();
-            let limit = *current.get(&entity)?.limits.get(kind.key())?;
+            let limit = *current.get(&entity)?.values.get(kind.key())?;
             let shared_user = if user.is_some() { who.user } else { "" };
             let shared_client = if client.is_some() { who.client_id.clone() } else { String::new() };
             Some((limit, (kind, shared_user, shared_client)))
@@ -213,13 +200,13 @@ impl Quotas {
     }
 
     fn address_limit(&self, address: IpAddr) -> Option<f64> {
-        let current = self.current.load();
+        let current = self.entries.current();
         // An address has many spellings.
         let own = current.iter().find(|(entity, _)| {
             let name = entity.get(IP).and_then(Option::as_ref);
             name.and_then(|name| name.parse::<IpAddr>().ok()).is_some_and(|ip| ip.to_canonical() == address)
         });
-        let limit = |stored: &Stored| stored.limits.get(CONNECTION_CREATION_RATE).copied();
+        let limit = |stored: &Stored<f64>| stored.values.get(CONNECTION_CREATION_RATE).copied();
         let default = || current.get(&Entity::from([(IP.to_owned(), None)])).and_then(limit);
         own.and_then(|(_, stored)| limit(stored)).or_else(default)
     }
@@ -235,81 +222,38 @@ impl Quotas {
         for (key, value) in changes {
             value.map_or(Ok(()), |value| entity::check_limit(entity, key, value))?;
         }
-        loop {
-            let stored = self.current.load().get(entity).cloned();
-            let old = stored.as_ref().map(|stored| stored.limits.clone()).unwrap_or_default();
-            let mut new = (*old).clone();
+        let change = |old: &Limits| {
+            let mut new = old.clone();
             for (key, value) in changes {
                 match value {
                     Some(value) => drop(new.insert(key.clone(), *value)),
                     None => drop(new.remove(key)),
                 }
             }
-            if validate_only || new == *old {
-                return Ok(());
+            Ok(new)
+        };
+        loop {
+            match self.entries.attempt(entity, change, validate_only).await? {
+                Attempt::Nothing => return Ok(()),
+                Attempt::Written(limits, revision) => {
+                    self.entries.apply(entity.clone(), limits, revision, |all| self.tell(all));
+                    return Ok(());
+                }
+                Attempt::Beaten => drop(self.load().await?),
             }
-            let stored = stored.filter(|stored| !stored.limits.is_empty());
-            if stored.is_none() && self.current.load().len() >= ENTITIES_MAX {
-                let text = format!("There are {ENTITIES_MAX} entities with quotas already.");
-                return Err(Refusal::new(ErrorCode::PolicyViolation, text));
-            }
-            let key = key(entity);
-            let same = match &stored {
-                Some(stored) => Compare::unchanged(key.clone(), stored.revision),
-                None => Compare::absent(key.clone()),
-            };
-            let op = match new.is_empty() {
-                true => Op::delete(key),
-                false => Op::put(key, serde_json::to_vec(&new).expect("a map of numbers")),
-            };
-            let answer =
-                self.store.txn(Txn { compare: vec![same], success: vec![op], failure: vec![] }).await?;
-            if answer.succeeded {
-                self.apply(entity.clone(), new, answer.revision);
-                return Ok(());
-            }
-            // Somebody else was faster: read theirs.
-            self.load().await?;
         }
     }
 
     /// Brings memory to what the store holds; the revision read.
     pub(crate) async fn load(&self) -> Result<Revision, store_api::Error> {
-        let found = self.store.range(RangeRequest::prefix(QUOTAS)).await?;
-        let stored = found.kvs.iter().filter_map(|kv| {
-            let (entity, limits) = decode(&kv.key, &kv.value)?;
-            Some((entity, Stored { limits: Arc::new(limits), revision: kv.mod_revision }))
-        });
-        let _applying = self.applying.lock();
-        self.put_in_force(stored.collect());
-        Ok(found.revision)
+        self.entries.load(|all| self.tell(all)).await
     }
 
-    fn apply(&self, entity: Entity, limits: Limits, revision: Revision) {
-        let _applying = self.applying.lock();
-        let mut all = (**self.current.load()).clone();
-        if all.get(&entity).is_some_and(|stored| stored.revision >= revision) {
-            return;
-        }
-        // One without limits is kept until the watch has told of it, so that an older event does not bring old ones back.
-        all.insert(entity, Stored { limits: Arc::new(limits), revision });
-        self.put_in_force(all);
-    }
-
-    fn forget(&self, entity: &Entity) {
-        let _applying = self.applying.lock();
-        let mut all = (**self.current.load()).clone();
-        if all.get(entity).is_some_and(|stored| stored.limits.is_empty()) {
-            all.remove(entity);
-            self.put_in_force(all);
-        }
-    }
-
-    fn put_in_force(&self, all: BTreeMap<Entity, Stored>) {
-        let mut limiting = all.iter().filter(|(_, stored)| !stored.limits.is_empty());
+    /// Notes what there are limits for.
+    fn tell(&self, all: &All<Entity, f64>) {
+        let mut limiting = all.iter().filter(|(_, stored)| !stored.values.is_empty());
         let addresses = limiting.clone().any(|(entity, _)| entity.contains_key(IP));
         let clients = limiting.any(|(entity, _)| !entity.contains_key(IP));
-        self.current.store(Arc::new(all));
         self.limits_addresses.store(addresses, Ordering::Release);
         self.limits_clients.store(clients, Ordering::Release);
     }
@@ -321,15 +265,7 @@ impl Follower for Quotas {
     }
 
     fn event(&self, event: &store_api::Event) {
-        let value = match event.kind {
-            store_api::EventKind::Delete => &b"{}"[..],
-            store_api::EventKind::Put => &event.kv.value,
-        };
-        if let Some((entity, limits)) = decode(&event.kv.key, value) {
-            let gone = limits.is_empty().then(|| entity.clone());
-            self.apply(entity, limits, event.kv.mod_revision);
-            gone.into_iter().for_each(|entity| self.forget(&entity));
-        }
+        self.entries.event(event, |_, all| self.tell(all));
     }
 
     fn reload(&self) -> store_api::Future_<'_, Revision> {
@@ -341,29 +277,6 @@ impl Follower for Quotas {
 pub(crate) fn check(entity: &Entity, key: &str, value: f64) -> Result<(), Refusal> {
     entity::check(entity)?;
     entity::check_limit(entity, key, value)
-}
-
-/// What the store holds.
-pub(crate) async fn stored_quotas(store: &dyn Store) -> Result<Vec<(Entity, Limits)>, store_api::Error> {
-    let found = store.range(RangeRequest::prefix(QUOTAS)).await?;
-    Ok(found.kvs.iter().filter_map(|kv| decode(&kv.key, &kv.value)).collect())
-}
-
-/// The key of an entity in the store.
-pub(crate) fn key(entity: &Entity) -> String {
-    format!("{QUOTAS}{}", serde_json::to_string(entity).expect("a map of strings"))
-}
-
-fn decode(key: &[u8], value: &[u8]) -> Option<(Entity, Limits)> {
-    let entity = serde_json::from_slice(key.strip_prefix(QUOTAS.as_bytes())?);
-    match entity.and_then(|entity| Ok((entity, serde_json::from_slice(value)?))) {
-        Ok(both) => Some(both),
-        Err(error) => {
-            let key = String::from_utf8_lossy(key);
-            tracing::error!(%key, %error, "unreadable quota in the store ignored");
-            None
-        }
-    }
 }
 
 #[cfg(test)]
