@@ -44,12 +44,7 @@ impl Machine for Shard {
     /// Transactions began at a time of the wall clock, which the log keeps: they end by it too, as in Kafka.
     fn clock_set(&mut self, _: i64) {}
     fn marked(&mut self, now_ms: i64, markers: &Markers) -> Effects<Response> {
-        let marked = Marked {
-            transactional_id: markers.transactional_id.clone(),
-            producer_id: markers.producer_id,
-            epoch: markers.epoch,
-        };
-        self.marked(now_ms, &marked)
+        self.marked(now_ms, &Marked::from(markers))
     }
     fn wants_id(&self) -> bool {
         self.wants_id()

@@ -297,6 +297,23 @@ fn commit_answers(
     request.topics.iter().map(&mut topic_answer).collect()
 }
 
+/// The metadata that goes with an offset, where name and metadata are not too long for the log; `metadata_max` in UTF-16 as
+/// Java counts.
+pub(crate) fn check_metadata(
+    topic: &str,
+    metadata: Option<&str>,
+    metadata_max: usize,
+) -> Result<String, ErrorCode> {
+    if topic.len() > NAME_BYTES_MAX {
+        return Err(ErrorCode::InvalidTopicException);
+    }
+    let metadata = metadata.unwrap_or_default();
+    if metadata.encode_utf16().count() > metadata_max {
+        return Err(ErrorCode::OffsetMetadataTooLarge);
+    }
+    Ok(metadata.to_owned())
+}
+
 fn commit_one(
     request: &OffsetCommitRequest,
     topic: &OffsetCommitRequestTopic,
@@ -306,13 +323,10 @@ fn commit_one(
     metadata_max: usize,
     records: &mut Vec<LogRecord>,
 ) -> ErrorCode {
-    if topic.name.len() > NAME_BYTES_MAX {
-        return ErrorCode::InvalidTopicException;
-    }
-    let metadata = partition.committed_metadata.clone().unwrap_or_default();
-    if metadata.encode_utf16().count() > metadata_max {
-        return ErrorCode::OffsetMetadataTooLarge;
-    }
+    let metadata = match check_metadata(&topic.name, partition.committed_metadata.as_deref(), metadata_max) {
+        Ok(metadata) => metadata,
+        Err(error) => return error,
+    };
     let committed = Committed {
         offset: partition.committed_offset,
         leader_epoch: partition.committed_leader_epoch,

@@ -21,7 +21,7 @@ use kafka_wire::{DecodeError, ErrorCode, Uuid};
 use crate::desk::{Author, Batch, Effects, Response, Then, Token};
 use crate::group::Group;
 use crate::log::{Fact, NAME_BYTES_MAX, offset_record, read};
-use crate::offsets::Committed;
+use crate::offsets::{Committed, check_metadata};
 use crate::shard::Shard;
 
 /// Group, topic and partition.
@@ -216,13 +216,7 @@ fn committed(
     now_ms: i64,
     metadata_max: usize,
 ) -> Result<Committed, ErrorCode> {
-    if topic.name.len() > NAME_BYTES_MAX {
-        return Err(ErrorCode::InvalidTopicException);
-    }
-    let metadata = partition.committed_metadata.clone().unwrap_or_default();
-    if metadata.encode_utf16().count() > metadata_max {
-        return Err(ErrorCode::OffsetMetadataTooLarge);
-    }
+    let metadata = check_metadata(&topic.name, partition.committed_metadata.as_deref(), metadata_max)?;
     Ok(Committed {
         offset: partition.committed_offset,
         leader_epoch: partition.committed_leader_epoch,

@@ -52,6 +52,16 @@ pub struct Marked {
     pub epoch: i16,
 }
 
+impl From<&crate::desk::Markers> for Marked {
+    fn from(markers: &crate::desk::Markers) -> Self {
+        Self {
+            transactional_id: markers.transactional_id.clone(),
+            producer_id: markers.producer_id,
+            epoch: markers.epoch,
+        }
+    }
+}
+
 /// A longest id: its length takes two bytes in the log.
 const ID_BYTES_MAX: usize = i16::MAX as usize - 64;
 

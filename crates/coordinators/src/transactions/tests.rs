@@ -113,12 +113,7 @@ impl Desk {
     /// All markers are written.
     fn mark(&mut self) {
         for of in std::mem::take(&mut self.markers) {
-            let marked = Marked {
-                transactional_id: of.transactional_id,
-                producer_id: of.producer_id,
-                epoch: of.epoch,
-            };
-            let effects = self.shard.marked(self.now_ms, &marked);
+            let effects = self.shard.marked(self.now_ms, &Marked::from(&of));
             self.settle(effects);
         }
     }
@@ -579,12 +574,7 @@ impl World {
         }
         if self.markings[at].1.is_empty() {
             let (of, _) = self.markings.swap_remove(at);
-            let marked = Marked {
-                transactional_id: of.transactional_id,
-                producer_id: of.producer_id,
-                epoch: of.epoch,
-            };
-            let effects = self.shard.marked(self.now_ms, &marked);
+            let effects = self.shard.marked(self.now_ms, &Marked::from(&of));
             self.settle(effects);
         }
     }
