@@ -13,9 +13,8 @@ use std::time::{Duration, Instant};
 
 use base::clock::{Clock, SystemClock};
 use bytes::Bytes;
-use common::{Raw, Served, append, code, create, fetch, options};
+use common::{Raw, Served, append, code, create, fetch, join, options};
 use kafka_wire::ErrorCode;
-use kafka_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_wire::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_wire::messages::offset_fetch_request::OffsetFetchRequestGroup;
@@ -107,6 +106,24 @@ async fn starts_at(raw: &mut Raw, topic: &str, offset: i64) {
     }
 }
 
+/// A topic whose every record is too old for whatever the clock shows: a look takes it.
+const WITNESS: &str = "witness";
+
+async fn witness(raw: &mut Raw) {
+    let configs = [("retention.ms", "3600000"), ("message.timestamp.type", "CreateTime")];
+    assert_eq!(create(raw, WITNESS, &configs).await, ErrorCode::None);
+}
+
+/// Waits until a whole look was taken by the clock as it is now: the first that is seen may have begun before, and the last
+/// may not be over.
+async fn looked(raw: &mut Raw) {
+    for _ in 0..3 {
+        let (error, offset) = append(raw, WITNESS, record(1, "old", None)).await;
+        assert_eq!(error, ErrorCode::None);
+        starts_at(raw, WITNESS, offset + 1).await;
+    }
+}
+
 /// Retention goes by the wall clock, as Kafka's: a step that is taken back before the next look costs nothing, records
 /// from a clock that was ahead stay until the clock has come there, and a step back keeps everything.
 #[tokio::test(flavor = "multi_thread")]
@@ -121,6 +138,7 @@ async fn retention() {
     for topic in ["now", "ahead"] {
         assert_eq!(create(&mut raw, topic, &configs).await, ErrorCode::None);
     }
+    witness(&mut raw).await;
     assert_eq!(append(&mut raw, "now", record(hands.unix_ms(), "a", None)).await, (ErrorCode::None, 0));
     hands.set(DAY_MS);
     assert_eq!(append(&mut raw, "ahead", record(hands.unix_ms(), "b", None)).await, (ErrorCode::None, 0));
@@ -132,10 +150,10 @@ async fn retention() {
     let served = start(dir.path(), &hands, store, &often).await;
     let mut raw = served.raw().await;
     hands.set(-10 * DAY_MS);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    looked(&mut raw).await;
     assert_eq!((list(&mut raw, "now", EARLIEST).await, list(&mut raw, "ahead", EARLIEST).await), (0, 0));
     hands.set(10 * DAY_MS);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    looked(&mut raw).await;
     assert_eq!((list(&mut raw, "now", EARLIEST).await, list(&mut raw, "ahead", EARLIEST).await), (0, 0));
     // What is older than it may be goes, as in Kafka; what came from a clock that was ahead is not.
     hands.set(2 * HOUR_MS);
@@ -201,25 +219,10 @@ async fn append_times_and_rolling() {
     served.stop().await;
 }
 
-fn join(member_id: &str) -> JoinGroupRequest {
-    JoinGroupRequest {
-        group_id: "g".into(),
-        session_timeout_ms: 6_000,
-        rebalance_timeout_ms: 6_000,
-        member_id: member_id.into(),
-        protocol_type: "consumer".into(),
-        protocols: vec![JoinGroupRequestProtocol {
-            name: "range".into(),
-            metadata: Bytes::from_static(b"m"),
-        }],
-        ..Default::default()
-    }
-}
-
 async fn enter(raw: &mut Raw) -> JoinGroupResponse {
-    let response: JoinGroupResponse = raw.call(9, &join("")).await;
+    let response: JoinGroupResponse = raw.call(9, &join("", 6_000)).await;
     assert_eq!(code(response.error_code), ErrorCode::MemberIdRequired);
-    let joined: JoinGroupResponse = raw.call(9, &join(&response.member_id)).await;
+    let joined: JoinGroupResponse = raw.call(9, &join(&response.member_id, 6_000)).await;
     assert_eq!(code(joined.error_code), ErrorCode::None);
     joined
 }
@@ -235,12 +238,47 @@ async fn heartbeat(raw: &mut Raw, joined: &JoinGroupResponse) -> ErrorCode {
     code(response.error_code)
 }
 
+/// Commits an offset that is to be kept for a moment, and waits until the coordinator has looked for such, by the clock as
+/// it is now.
+async fn expired(raw: &mut Raw) {
+    let partition = OffsetCommitRequestPartition { committed_offset: 1, ..Default::default() };
+    let topic =
+        OffsetCommitRequestTopic { name: "t".into(), partitions: vec![partition], ..Default::default() };
+    let commit = OffsetCommitRequest {
+        group_id: WITNESS.into(),
+        generation_id_or_member_epoch: -1,
+        retention_time_ms: 1,
+        topics: vec![topic],
+        ..Default::default()
+    };
+    // The look that takes the first may have begun before.
+    for _ in 0..2 {
+        let response: OffsetCommitResponse = raw.call(4, &commit).await;
+        assert_eq!(code(response.topics[0].partitions[0].error_code), ErrorCode::None);
+        let deadline = Instant::now() + PATIENCE;
+        while !committed(raw, WITNESS).await.is_empty() {
+            assert!(Instant::now() < deadline, "nobody looks for offsets to forget");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// The offsets of a group.
+async fn committed(raw: &mut Raw, group: &str) -> Vec<i64> {
+    let group = OffsetFetchRequestGroup { group_id: group.into(), topics: None, ..Default::default() };
+    let request = OffsetFetchRequest { groups: vec![group], ..Default::default() };
+    let response: OffsetFetchResponse = raw.call(8, &request).await;
+    let partitions = response.groups[0].topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.map(|partition| partition.committed_offset).collect()
+}
+
 /// Sessions last as long as they last: a step forward throws nobody out, a step back keeps no dead member. Committed offsets
 /// of a group in use do not expire.
 #[tokio::test(flavor = "multi_thread")]
 async fn group_sessions() {
     let (dir, hands) = (tempfile::tempdir().unwrap(), Hands::new());
-    let checked = [("offsets.retention.check.interval.ms", "50")];
+    // One coordinator for all groups.
+    let checked = [("offsets.retention.check.interval.ms", "50"), ("offsets.topic.num.partitions", "1")];
     let served = start(dir.path(), &hands, testkit::MemStore::shared(), &checked).await;
     let mut raw = served.raw().await;
     create(&mut raw, "t", &[]).await;
@@ -267,13 +305,10 @@ async fn group_sessions() {
     assert_eq!(response.topics[0].partitions[0].error_code, 0);
     for step_ms in [30 * DAY_MS, -60 * DAY_MS, HOUR_MS, -HOUR_MS, 30 * DAY_MS] {
         hands.set(step_ms);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        expired(&mut raw).await;
         assert_eq!(heartbeat(&mut raw, &joined).await, ErrorCode::None, "after {step_ms}");
     }
-    let group = OffsetFetchRequestGroup { group_id: "g".into(), topics: None, ..Default::default() };
-    let request = OffsetFetchRequest { groups: vec![group], ..Default::default() };
-    let response: OffsetFetchResponse = raw.call(8, &request).await;
-    assert_eq!(response.groups[0].topics[0].partitions[0].committed_offset, 3);
+    assert_eq!(committed(&mut raw, "g").await, [3]);
 
     // The member is silent from here on, and the clock goes back: another gets in once the session has passed.
     hands.set(-DAY_MS);
@@ -324,6 +359,7 @@ async fn producer_ids() {
     let mut raw = served.raw().await;
     let configs = [("message.timestamp.type", "LogAppendTime"), ("retention.ms", "-1")];
     assert_eq!(create(&mut raw, "t", &configs).await, ErrorCode::None);
+    witness(&mut raw).await;
     let sent = |sequence: i32| {
         record(0, &sequence.to_string(), Some(Producer { id: 77, epoch: 0, base_sequence: sequence }))
     };
@@ -331,14 +367,14 @@ async fn producer_ids() {
     assert_eq!(append(&mut raw, "t", sent(1)).await, (ErrorCode::None, 1));
     // Back: nothing expires, however long it lasts, and a retry gets the offset it had.
     hands.set(-40 * DAY_MS);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    looked(&mut raw).await;
     assert_eq!(append(&mut raw, "t", sent(1)).await, (ErrorCode::None, 1));
     assert_eq!(append(&mut raw, "t", sent(2)).await, (ErrorCode::None, 2));
     hands.set(40 * DAY_MS);
     assert_eq!(append(&mut raw, "t", sent(3)).await, (ErrorCode::None, 3));
     // Forward by more than a day: the id is forgotten, and its next sequence taken as it comes.
     hands.set(2 * DAY_MS);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    looked(&mut raw).await;
     assert_eq!(append(&mut raw, "t", sent(4)).await, (ErrorCode::None, 4));
     assert_eq!(append(&mut raw, "t", sent(4)).await, (ErrorCode::None, 4));
     assert_eq!(append(&mut raw, "t", sent(6)).await.0, ErrorCode::OutOfOrderSequenceNumber);

@@ -6,8 +6,8 @@ mod common;
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use base::disk::{Disk, DiskFile, RealDisk};
@@ -19,15 +19,35 @@ use kafka_wire::messages::create_topics_request::CreatableTopic;
 use kafka_wire::messages::*;
 use testkit::sim::SimDisk;
 
-/// A disk that takes its time to make directories, and counts.
+/// Two threads that make directories meet in this time; where there is one, it waits in vain.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A disk on which directories are made by two at a time at least, and which counts.
 #[derive(Debug, Default)]
-struct Slow {
-    making: AtomicUsize,
+struct Meeting {
+    /// Whether who makes a directory alone waits for another.
+    waits: AtomicBool,
+    making: Mutex<usize>,
+    more: Condvar,
     most: AtomicUsize,
     syncs: AtomicUsize,
 }
 
-impl Disk for Slow {
+impl Meeting {
+    /// Counts one more that makes a directory; the first waits until there were two.
+    fn enter(&self) {
+        let mut making = self.making.lock().unwrap();
+        *making += 1;
+        self.most.fetch_max(*making, Ordering::SeqCst);
+        self.more.notify_all();
+        let alone = |_: &mut usize| self.most.load(Ordering::SeqCst) < 2;
+        if self.waits.load(Ordering::SeqCst) {
+            drop(self.more.wait_timeout_while(making, PATIENCE, alone).unwrap());
+        }
+    }
+}
+
+impl Disk for Meeting {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>> {
         RealDisk.open(path, create)
     }
@@ -35,11 +55,9 @@ impl Disk for Slow {
         RealDisk.list(dir)
     }
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        let making = self.making.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(making, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_millis(1));
+        self.enter();
         let made = RealDisk.create_dir_all(dir);
-        self.making.fetch_sub(1, Ordering::SeqCst);
+        *self.making.lock().unwrap() -= 1;
         made
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -81,12 +99,14 @@ async fn grow(raw: &mut Raw, name: &str, count: i32) -> ErrorCode {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_partitions_are_made_together() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(Slow::default());
+    let disk = Arc::new(Meeting::default());
     let mut options = options(dir.path());
     options.disk = disk.clone();
     let served = Served::with(options, testkit::MemStore::shared()).await;
     let mut raw = served.raw().await;
     let syncs = disk.syncs.load(Ordering::SeqCst);
+    disk.most.store(0, Ordering::SeqCst);
+    disk.waits.store(true, Ordering::SeqCst);
     assert_eq!(create(&mut raw, "many", 300).await, ErrorCode::None);
     assert!(disk.most.swap(0, Ordering::SeqCst) > 1, "one after the other");
     assert_eq!(grow(&mut raw, "many", 600).await, ErrorCode::None);

@@ -48,7 +48,11 @@ async fn alter(raw: &mut Raw, entries: Vec<EntryData>) -> Vec<(ErrorCode, Option
 }
 
 async fn limit(raw: &mut Raw, key: &str, value: Option<f64>) {
-    let done = alter(raw, vec![entry(&[("client-id", Some(CLIENT))], &[(key, value)])]).await;
+    limit_client(raw, CLIENT, key, value).await;
+}
+
+async fn limit_client(raw: &mut Raw, client: &str, key: &str, value: Option<f64>) {
+    let done = alter(raw, vec![entry(&[("client-id", Some(client))], &[(key, value)])]).await;
     assert_eq!(done, [(ErrorCode::None, None)]);
 }
 
@@ -78,14 +82,15 @@ async fn produced_bytes() {
     assert!(asked.elapsed() < Duration::from_millis(2_500), "the other one waited: {:?}", asked.elapsed());
     let _: MetadataResponse = raw.receive(12).await;
     assert!(asked.elapsed() >= Duration::from_millis(2_900), "read too early: {:?}", asked.elapsed());
-    // Without an answer the pause is the same.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // Without an answer the pause is the same. What the one before has used is not this one's.
+    raw.client_id = "silent";
+    limit_client(&mut admin, raw.client_id, "producer_byte_rate", Some(12_000.0)).await;
     let asked = Instant::now();
     raw.send(9, &produce("t", 0, records(60_000))).await;
     let _: MetadataResponse = raw.call(12, &MetadataRequest::default()).await;
     assert!(asked.elapsed() >= Duration::from_millis(2_900), "acks=0: {:?}", asked.elapsed());
     // And without the quota there is none.
-    limit(&mut admin, "producer_byte_rate", None).await;
+    limit_client(&mut admin, raw.client_id, "producer_byte_rate", None).await;
     let response: ProduceResponse = raw.call(9, &produce("t", -1, records(60_000))).await;
     assert_eq!(response.throttle_time_ms, 0);
     served.stop().await;

@@ -17,9 +17,11 @@ use bytes::Bytes;
 use kafka_wire::frame;
 use kafka_wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_wire::messages::{
-    CreateTopicsRequest, CreateTopicsResponse, FetchRequest, ProduceRequest, ProduceResponse,
+    CreateTopicsRequest, CreateTopicsResponse, FetchRequest, JoinGroupRequest, ProduceRequest,
+    ProduceResponse,
 };
 use kafka_wire::record::{Builder, Producer};
 use kafka_wire::{ErrorCode, Message};
@@ -73,17 +75,20 @@ pub fn options(dir: &Path) -> Options {
 /// A client that speaks frames.
 pub struct Raw {
     pub stream: TcpStream,
+    pub client_id: &'static str,
     correlation_id: i32,
 }
 
 impl Raw {
     pub async fn connect(addr: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(addr).await.expect("a connection"), correlation_id: 0 }
+        let stream = TcpStream::connect(addr).await.expect("a connection");
+        Self { stream, client_id: "test", correlation_id: 0 }
     }
 
     pub async fn send<Q: Message>(&mut self, version: i16, request: &Q) {
         self.correlation_id += 1;
-        for chunk in frame::request(self.correlation_id, Some("test"), version, request).expect("a request") {
+        let chunks = frame::request(self.correlation_id, Some(self.client_id), version, request);
+        for chunk in chunks.expect("a request") {
             self.stream.write_all(&chunk).await.expect("sent");
         }
     }
@@ -163,6 +168,20 @@ pub fn fetch(topic: &str, offset: i64, max_wait_ms: i32, min_bytes: i32) -> Fetc
         FetchPartition { fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
     let topic = FetchTopic { topic: topic.into(), partitions: vec![partition], ..Default::default() };
     FetchRequest { max_wait_ms, min_bytes, max_bytes: 1 << 20, topics: vec![topic], ..Default::default() }
+}
+
+/// Joins the group `g` as a consumer; an empty id is a new member's.
+pub fn join(member_id: &str, timeout_ms: i32) -> JoinGroupRequest {
+    let protocol = JoinGroupRequestProtocol { name: "range".into(), metadata: Bytes::from_static(b"m") };
+    JoinGroupRequest {
+        group_id: "g".into(),
+        session_timeout_ms: timeout_ms,
+        rebalance_timeout_ms: timeout_ms,
+        member_id: member_id.into(),
+        protocol_type: "consumer".into(),
+        protocols: vec![protocol],
+        ..Default::default()
+    }
 }
 
 /// The values that a reader of committed records (librdkafka) finds in partition 0 of a topic, in their order.

@@ -2,29 +2,13 @@
 
 use bytes::Bytes;
 use kafka_wire::ErrorCode;
-use kafka_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_wire::messages::leave_group_request::MemberIdentity;
 use kafka_wire::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_wire::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use kafka_wire::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_wire::messages::*;
 
-use crate::common::{Raw, Served, code, create};
-
-fn join(member_id: &str) -> JoinGroupRequest {
-    JoinGroupRequest {
-        group_id: "g".into(),
-        session_timeout_ms: 10_000,
-        rebalance_timeout_ms: 10_000,
-        member_id: member_id.into(),
-        protocol_type: "consumer".into(),
-        protocols: vec![JoinGroupRequestProtocol {
-            name: "range".into(),
-            metadata: Bytes::from_static(b"m"),
-        }],
-        ..Default::default()
-    }
-}
+use crate::common::{Raw, Served, code, create, join};
 
 async fn heartbeat(raw: &mut Raw, member: &str, generation_id: i32) -> ErrorCode {
     let request = HeartbeatRequest {
@@ -47,10 +31,10 @@ async fn members_come_work_and_go() {
         FindCoordinatorRequest { key_type: 0, coordinator_keys: vec!["g".into()], ..Default::default() };
     let response: FindCoordinatorResponse = raw.call(4, &find).await;
     assert_eq!((response.coordinators[0].node_id, response.coordinators[0].error_code), (1, 0));
-    let response: JoinGroupResponse = raw.call(9, &join("")).await;
+    let response: JoinGroupResponse = raw.call(9, &join("", 10_000)).await;
     assert_eq!(code(response.error_code), ErrorCode::MemberIdRequired);
     let member = response.member_id;
-    let joined: JoinGroupResponse = raw.call(9, &join(&member)).await;
+    let joined: JoinGroupResponse = raw.call(9, &join(&member, 10_000)).await;
     assert_eq!((joined.error_code, joined.generation_id, &joined.leader), (0, 1, &member));
     let assignment =
         SyncGroupRequestAssignment { member_id: member.clone(), assignment: Bytes::from_static(b"a") };
