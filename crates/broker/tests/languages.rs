@@ -78,3 +78,14 @@ async fn franz_go() {
 async fn sarama() {
     go("sarama").await;
 }
+
+/// What is committed is read, what is aborted is not; a loop of the client's own kind copies every record once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn franz_go_in_transactions() {
+    go("franz-transactions").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sarama_in_transactions() {
+    go("sarama-transactions").await;
+}

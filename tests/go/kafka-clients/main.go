@@ -1,4 +1,5 @@
-// Two Go clients against a broker: `kafka-clients franz|sarama HOST:PORT`. Prints `ok` or fails.
+// Two Go clients against a broker: `kafka-clients franz|sarama|franz-transactions|sarama-transactions HOST:PORT`. Prints
+// `ok` or fails.
 package main
 
 import (
@@ -15,7 +16,10 @@ import (
 const count = 200
 
 func main() {
-	run := map[string]func(string) error{"franz": franz, "sarama": saramaClient}[os.Args[1]]
+	run := map[string]func(string) error{
+		"franz": franz, "sarama": saramaClient,
+		"franz-transactions": franzTransactions, "sarama-transactions": saramaTransactions,
+	}[os.Args[1]]
 	if err := run(os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
