@@ -146,7 +146,7 @@ pub(crate) async fn internal_topic(broker: &Broker, name: &str) -> Result<Arc<To
     if let Some(topic) = broker.catalog.topic(name) {
         return Ok(topic);
     }
-    create_automatically(broker, name).await.map_err(|refusal| {
+    create_automatically(broker, name, None).await.map_err(|refusal| {
         tracing::warn!(error = refusal.text, topic = name, "an internal topic cannot be made");
         ErrorCode::CoordinatorNotAvailable
     })

@@ -13,6 +13,7 @@ use common::Served;
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 const DUMP: &str = "org.apache.kafka.tools.DumpLogSegments";
@@ -53,6 +54,14 @@ impl Tools {
         self.fed(class, args, "").await
     }
 
+    /// What a tool prints that must fail.
+    async fn fails(&self, class: &str, args: &[&str]) -> String {
+        let all = [&["--bootstrap-server", &self.bootstrap][..], args].concat();
+        let (success, out, err) = end(self.command(class, &all), "").await;
+        assert!(!success, "{class} {args:?}: {out}");
+        format!("{out}{err}")
+    }
+
     /// The same with something on standard input.
     async fn fed(&self, class: &str, args: &[&str], input: &str) -> String {
         let mut all = vec!["--bootstrap-server", &self.bootstrap];
@@ -61,7 +70,15 @@ impl Tools {
     }
 }
 
-async fn finish(mut command: Command, class: &str, args: &[&str], input: &str) -> String {
+/// What a tool prints that must succeed.
+async fn finish(command: Command, class: &str, args: &[&str], input: &str) -> String {
+    let (success, out, err) = end(command, input).await;
+    assert!(success, "{class} {args:?}\n{out}\n{err}");
+    out
+}
+
+/// Whether a tool succeeds, and what it prints.
+async fn end(mut command: Command, input: &str) -> (bool, String, String) {
     let mut child = command.stdin(Stdio::piped()).spawn().expect("java runs");
     let mut stdin = child.stdin.take().expect("a pipe");
     let input = input.to_owned();
@@ -72,9 +89,8 @@ async fn finish(mut command: Command, class: &str, args: &[&str], input: &str) -
     });
     let Output { status, stdout, stderr } =
         tokio::time::timeout(PATIENCE, waited).await.expect("in time").expect("joined");
-    let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{class} {args:?}: {status}\n{out}\n{err}");
-    out.into_owned()
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (status.success(), text(&stdout), text(&stderr))
 }
 
 fn lines(from: i32, to: i32) -> String {
@@ -290,6 +306,29 @@ async fn partitions_move_between_log_directories_by_kafkas_tools() {
     assert!(std::path::Path::new(to).join("t-0").exists());
     let ends = tools.run(OFFSETS, &["--topic", "t"]).await;
     assert_eq!(ends.trim(), "t:0:100");
+    served.stop().await;
+}
+
+/// `controller_mutation_rate`: `kafka-topics.sh` is refused what its client has no credits for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_for_changes_of_partitions() {
+    let Some(class_path) = class_path() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path()).await;
+    let tools = Tools { class_path, bootstrap: served.bootstrap() };
+    let users = ["--entity-type", "users", "--entity-default"];
+    let add = [&users[..], &["--alter", "--add-config", "controller_mutation_rate=0.1"]].concat();
+    tools.run(CONFIGS, &add).await;
+    let described = tools.run(CONFIGS, &[&users[..], &["--describe"]].concat()).await;
+    assert!(described.contains("controller_mutation_rate=0.1"), "{described}");
+    // One credit is had at once; what the first overdraws takes longer to come in than the test does.
+    tools.run(TOPICS, &["--create", "--topic", "many", "--partitions", "60"]).await;
+    let more = ["--create", "--topic", "more", "--partitions", "1"];
+    let error = tools.fails(TOPICS, &more).await;
+    assert!(error.contains("The throttling quota has been exceeded."), "{error}");
+    let remove = [&users[..], &["--alter", "--delete-config", "controller_mutation_rate"]].concat();
+    tools.run(CONFIGS, &remove).await;
+    tools.run(TOPICS, &more).await;
     served.stop().await;
 }
 

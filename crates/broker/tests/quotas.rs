@@ -11,7 +11,11 @@ use bytes::Bytes;
 use common::{Raw, Served, code, create, fetch, options, produce};
 use kafka_wire::ErrorCode;
 use kafka_wire::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use kafka_wire::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_wire::messages::create_topics_request::CreatableTopic;
+use kafka_wire::messages::delete_topics_request::DeleteTopicState;
 use kafka_wire::messages::describe_client_quotas_request::ComponentData;
+use kafka_wire::messages::metadata_request::MetadataRequestTopic;
 use kafka_wire::messages::*;
 use kafka_wire::record::Builder;
 use store_api::Store;
@@ -158,6 +162,74 @@ async fn the_brokers_time_and_new_connections() {
     let done = alter(&mut raw, vec![entry(&[("ip", None)], &[("connection_creation_rate", None)])]).await;
     assert_eq!(done, [(ErrorCode::None, None)]);
     let _: MetadataResponse = served.raw().await.call(12, &MetadataRequest::default()).await;
+    served.stop().await;
+}
+
+fn topic_of(name: &str, num_partitions: i32) -> CreatableTopic {
+    CreatableTopic { name: name.into(), num_partitions, replication_factor: 1, ..Default::default() }
+}
+
+async fn create_topics(raw: &mut Raw, version: i16, topics: &[(&str, i32)]) -> (Vec<ErrorCode>, i32) {
+    let topics = topics.iter().map(|(name, partitions)| topic_of(name, *partitions)).collect();
+    let request = CreateTopicsRequest { topics, timeout_ms: 10_000, ..Default::default() };
+    let response: CreateTopicsResponse = raw.call(version, &request).await;
+    (response.topics.iter().map(|topic| code(topic.error_code)).collect(), response.throttle_time_ms)
+}
+
+/// Eleven seconds' worth are had at once. What goes beyond is refused, topic by topic, where the version knows the error, and
+/// made up for by a pause where it does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_partitions() {
+    let (fine, exceeded) = (ErrorCode::None, ErrorCode::ThrottlingQuotaExceeded);
+    let dir = tempfile::tempdir().unwrap();
+    let served = start(dir.path(), testkit::MemStore::shared()).await;
+    let (mut raw, mut admin) = (served.raw().await, served.raw().await);
+    raw.client_id = "maker";
+    limit_client(&mut admin, raw.client_id, "controller_mutation_rate", Some(2.0)).await;
+    // Of twenty-two the first leaves twenty, which the second overdraws; the third has to wait.
+    let asked = Instant::now();
+    let (codes, pause_ms) = create_topics(&mut raw, 7, &[("a", 2), ("b", 23), ("c", 1)]).await;
+    assert_eq!(codes, [fine, fine, exceeded]);
+    assert!((1_000..=1_500).contains(&pause_ms), "three too many are one and a half seconds: {pause_ms}");
+    // The connection is not read meanwhile, others are, and other clients have their own.
+    assert_eq!(create_topics(&mut admin, 7, &[("d", 30)]).await, (vec![fine], 0));
+    let (codes, pause_ms) = create_topics(&mut raw, 7, &[("c", 18)]).await;
+    assert!(asked.elapsed() >= Duration::from_millis(1_000), "read too early: {:?}", asked.elapsed());
+    assert_eq!((codes, pause_ms), (vec![fine], 0));
+    let text = ErrorCode::ThrottlingQuotaExceeded.message();
+    let mut other = served.raw().await;
+    other.client_id = raw.client_id;
+    let grow = CreatePartitionsTopic { name: "a".into(), count: 5, assignments: None };
+    let request = CreatePartitionsRequest { topics: vec![grow], timeout_ms: 10_000, validate_only: false };
+    let response: CreatePartitionsResponse = other.call(3, &request).await;
+    assert_eq!(code(response.results[0].error_code), exceeded);
+    assert_eq!(response.results[0].error_message.as_deref(), Some(text));
+    assert!((1..=9_000).contains(&response.throttle_time_ms), "{}", response.throttle_time_ms);
+    let mut other = served.raw().await;
+    other.client_id = raw.client_id;
+    let topics = vec![DeleteTopicState { name: Some("b".into()), ..Default::default() }];
+    let request = DeleteTopicsRequest { topics, timeout_ms: 10_000, ..Default::default() };
+    let response: DeleteTopicsResponse = other.call(6, &request).await;
+    assert_eq!(code(response.responses[0].error_code), exceeded);
+    assert_eq!(response.responses[0].error_message.as_deref(), Some(text));
+    // Nor is a topic made on the way; who asks again gets it later.
+    let mut other = served.raw().await;
+    other.client_id = raw.client_id;
+    let wanted = MetadataRequestTopic { name: Some("on-the-way".into()), ..Default::default() };
+    let topics = Some(vec![wanted]);
+    let request = MetadataRequest { topics, allow_auto_topic_creation: true, ..Default::default() };
+    let response: MetadataResponse = other.call(12, &request).await;
+    assert_eq!(code(response.topics[0].error_code), ErrorCode::UnknownTopicOrPartition);
+    // An older version is served, and pauses for what was owed before as well.
+    let (codes, pause_ms) = create_topics(&mut other, 5, &[("old", 1)]).await;
+    assert_eq!(codes, [fine]);
+    assert!((1..=9_500).contains(&pause_ms), "{pause_ms}");
+    limit_client(&mut admin, raw.client_id, "controller_mutation_rate", None).await;
+    let mut free = served.raw().await;
+    free.client_id = raw.client_id;
+    assert_eq!(create_topics(&mut free, 7, &[("e", 50)]).await, (vec![fine], 0));
+    let response: MetadataResponse = free.call(12, &request).await;
+    assert_eq!(response.topics[0].error_code, 0);
     served.stop().await;
 }
 

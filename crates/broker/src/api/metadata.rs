@@ -17,6 +17,7 @@ use super::{Connection, topics};
 use crate::catalog::Topic;
 use crate::names;
 use crate::place::Place;
+use crate::quotas::Mutations;
 
 /// The most partitions DescribeTopicPartitions returns at a time (`max.request.partition.size.limit`).
 const DESCRIBED_MAX: usize = 2000;
@@ -33,7 +34,12 @@ const NO_EPOCH: i32 = -1;
 const NOT_ASKED: i32 = i32::MIN;
 
 /// Answers Metadata.
-pub(crate) async fn handle(c: &Connection, request: MetadataRequest, version: i16) -> MetadataResponse {
+pub(crate) async fn handle(
+    c: &Connection,
+    request: MetadataRequest,
+    version: i16,
+    mutations: &mut Mutations,
+) -> MetadataResponse {
     let (host, port) = c.endpoint();
     let broker = MetadataResponseBroker { node_id: c.broker.broker_id, host, port, rack: None };
     // Version 0 has no null: an empty list means all.
@@ -45,7 +51,8 @@ pub(crate) async fn handle(c: &Connection, request: MetadataRequest, version: i1
         }
         Some(wanted) => {
             for one in wanted {
-                topics.push(one_topic(c, one.name, one.topic_id, request.allow_auto_topic_creation).await);
+                let create = request.allow_auto_topic_creation.then_some(&mut *mutations);
+                topics.push(one_topic(c, one.name, one.topic_id, create).await);
             }
         }
     }
@@ -66,7 +73,13 @@ pub(crate) async fn handle(c: &Connection, request: MetadataRequest, version: i1
     }
 }
 
-async fn one_topic(c: &Connection, name: Option<String>, id: Uuid, create: bool) -> MetadataResponseTopic {
+/// A topic by its name or id; one that is not there is made, where `create` says what may be.
+async fn one_topic(
+    c: &Connection,
+    name: Option<String>,
+    id: Uuid,
+    create: Option<&mut Mutations>,
+) -> MetadataResponseTopic {
     let refused = |code: ErrorCode, name: Option<String>, topic_id| {
         let is_internal = name.as_deref().is_some_and(names::is_internal);
         MetadataResponseTopic { error_code: code.code(), name, topic_id, is_internal, ..Default::default() }
@@ -83,11 +96,16 @@ async fn one_topic(c: &Connection, name: Option<String>, id: Uuid, create: bool)
     if names::check(&name).is_err() {
         return refused(ErrorCode::InvalidTopicException, Some(name), id);
     }
-    if !create || !c.broker.server.is("auto.create.topics.enable") {
+    let create = create.filter(|_| c.broker.server.is("auto.create.topics.enable"));
+    let Some(mutations) = create else {
         return refused(ErrorCode::UnknownTopicOrPartition, Some(name), id);
-    }
-    match topics::create_automatically(&c.broker, &name).await {
+    };
+    match topics::create_automatically(&c.broker, &name, Some(mutations)).await {
         Ok(topic) => describe(c, &topic),
+        // Not yet: as in Kafka, the client asks again.
+        Err(refusal) if refusal.code == ErrorCode::ThrottlingQuotaExceeded => {
+            refused(ErrorCode::UnknownTopicOrPartition, Some(name), id)
+        }
         Err(refusal) => {
             tracing::warn!(topic = name, error = refusal.text, "topic not made automatically");
             refused(refusal.code, Some(name), id)

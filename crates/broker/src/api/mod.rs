@@ -39,7 +39,7 @@ use crate::listeners::Listener;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::partition::Partition;
-use crate::quotas::{Quotas, throttle};
+use crate::quotas::{Mutations, Quotas, throttle};
 use crate::resources::Resources;
 use crate::telemetry::{Client, Telemetry};
 use crate::transactions::Transactions;
@@ -288,11 +288,18 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
         }
         ApiKey::Fetch => Ok(fetch::handle(c, head, m::FetchRequest::read(body, v)?)),
         ApiKey::ListOffsets => now(&head, &list_offsets::handle(c, m::ListOffsetsRequest::read(body, v)?, v)),
-        ApiKey::Metadata => now(&head, &metadata::handle(c, m::MetadataRequest::read(body, v)?, v).await),
+        ApiKey::Metadata => {
+            let (request, mut mutations) = (m::MetadataRequest::read(body, v)?, mutations(c, &head, 0));
+            now(&head, &metadata::handle(c, request, v, &mut mutations).await)
+        }
         ApiKey::ApiVersions => now(&head, &versions::handle(c, m::ApiVersionsRequest::read(body, v)?, v)),
-        ApiKey::CreateTopics => now(&head, &topics::create(c, m::CreateTopicsRequest::read(body, v)?).await),
+        ApiKey::CreateTopics => {
+            let (request, mutations) = (m::CreateTopicsRequest::read(body, v)?, mutations(c, &head, 6));
+            now(&head, &topics::create(c, request, mutations).await)
+        }
         ApiKey::DeleteTopics => {
-            now(&head, &topics::delete(c, m::DeleteTopicsRequest::read(body, v)?, v).await)
+            let (request, mutations) = (m::DeleteTopicsRequest::read(body, v)?, mutations(c, &head, 5));
+            now(&head, &topics::delete(c, request, v, mutations).await)
         }
         ApiKey::DeleteRecords => {
             now(&head, &records::delete(c, m::DeleteRecordsRequest::read(body, v)?).await)
@@ -316,7 +323,8 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
             now(&head, &log_dirs::describe(c, m::DescribeLogDirsRequest::read(body, v)?))
         }
         ApiKey::CreatePartitions => {
-            now(&head, &topics::create_partitions(c, m::CreatePartitionsRequest::read(body, v)?).await)
+            let (request, mutations) = (m::CreatePartitionsRequest::read(body, v)?, mutations(c, &head, 3));
+            now(&head, &topics::create_partitions(c, request, mutations).await)
         }
         ApiKey::DescribeCluster => {
             now(&head, &cluster::describe(c, &m::DescribeClusterRequest::read(body, v)?))
@@ -326,6 +334,12 @@ async fn serve(c: &Connection, key: ApiKey, head: RequestHead, body: &mut Reader
         }
         other => Err(Close::Refused(format!("{} is not served", other.name()))),
     }
+}
+
+/// What a request may change of partitions; from version `strict_from` on its client knows the error that refuses.
+fn mutations(c: &Connection, head: &RequestHead, strict_from: i16) -> Mutations {
+    let who = || throttle::who(head.client_id.as_deref());
+    c.broker.quotas.mutations(who, head.version >= strict_from)
 }
 
 /// Serves the admin's keys and telemetry; None for any other key.

@@ -21,12 +21,18 @@ use super::{Broker, Connection, configs};
 use crate::catalog::{PARTITIONS_MAX, Refusal, Topic, TopicRecord};
 use crate::config::{self, Values};
 use crate::names;
+use crate::quotas::Mutations;
 
 /// What a client is told when `cordoned.log.dirs` leaves no directory for new partitions (`StripedReplicaPlacer`).
 const ALL_CORDONED: &str = "All brokers are currently fenced, or have all their log directories cordoned.";
 
-/// Makes a topic that a client asked for without having made it, with the broker's defaults.
-pub(crate) async fn create_automatically(broker: &Broker, name: &str) -> Result<Arc<Topic>, Refusal> {
+/// Makes a topic that a client asked for without having made it, with the broker's defaults. It counts as what the client
+/// changed, where there is one that asked.
+pub(crate) async fn create_automatically(
+    broker: &Broker,
+    name: &str,
+    mutations: Option<&mut Mutations>,
+) -> Result<Arc<Topic>, Refusal> {
     let key = match name {
         names::OFFSETS => "offsets.topic.num.partitions",
         names::TRANSACTIONS => "transaction.state.log.num.partitions",
@@ -38,6 +44,7 @@ pub(crate) async fn create_automatically(broker: &Broker, name: &str) -> Result<
     if !broker.catalog.root.takes_partitions() {
         return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, ALL_CORDONED));
     }
+    mutations.map_or(Ok(()), |mutations| mutations.take(partitions as usize, broker.passed_ms()))?;
     match broker.catalog.create(name, partitions, broker.server.internal_topic(name)).await {
         // Somebody else was faster: theirs will do, once it is here.
         Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => broker
@@ -71,7 +78,11 @@ fn check_count(partitions: i32) -> Result<(), Refusal> {
 }
 
 /// Answers CreateTopics.
-pub(crate) async fn create(c: &Connection, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub(crate) async fn create(
+    c: &Connection,
+    request: CreateTopicsRequest,
+    mut mutations: Mutations,
+) -> CreateTopicsResponse {
     let mut names = BTreeSet::new();
     let twice: BTreeSet<String> =
         request.topics.iter().filter(|t| !names.insert(&t.name)).map(|t| t.name.clone()).collect();
@@ -83,7 +94,7 @@ pub(crate) async fn create(c: &Connection, request: CreateTopicsRequest) -> Crea
         }
         let made = match twice.contains(&wanted.name) {
             true => Err(Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
-            false => create_one(c, &wanted, request.validate_only).await,
+            false => create_one(c, &wanted, request.validate_only, &mut mutations).await,
         };
         response.topics.push(made.unwrap_or_else(|refusal| CreatableTopicResult {
             name: wanted.name.clone(),
@@ -93,19 +104,30 @@ pub(crate) async fn create(c: &Connection, request: CreateTopicsRequest) -> Crea
             ..Default::default()
         }));
     }
+    response.throttle_time_ms = pause(c, &mutations);
     response
+}
+
+/// How long a client is to pause that changed too much; its connection is not read meanwhile.
+fn pause(c: &Connection, mutations: &Mutations) -> i32 {
+    let pause_ms = mutations.pause_ms(c.broker.passed_ms());
+    c.mute(pause_ms);
+    i32::try_from(pause_ms).unwrap_or(i32::MAX)
 }
 
 async fn create_one(
     c: &Connection,
     wanted: &CreatableTopic,
     validate_only: bool,
+    mutations: &mut Mutations,
 ) -> Result<CreatableTopicResult, Refusal> {
     let broker = &c.broker;
     check_name(broker, &wanted.name)?;
     let configs = configs_of(wanted)?;
     let partitions = partitions_of(broker, wanted)?;
     check_count(partitions)?;
+    // What is only checked counts as well, as in Kafka.
+    mutations.take(partitions as usize, broker.passed_ms())?;
     let id = match validate_only {
         // Kafka's controller makes up an id in any case.
         true => names::random_id(),
@@ -207,6 +229,7 @@ pub(crate) async fn delete(
     c: &Connection,
     request: DeleteTopicsRequest,
     version: i16,
+    mut mutations: Mutations,
 ) -> DeleteTopicsResponse {
     let wanted = match version {
         6.. => request.topics,
@@ -221,7 +244,7 @@ pub(crate) async fn delete(
             Some(name) => c.broker.catalog.topic(name),
             None => c.broker.catalog.topic_by_id(&one.topic_id),
         };
-        let done = delete_one(c, &one, topic.as_ref()).await;
+        let done = delete_one(c, &one, topic.as_ref(), &mut mutations).await;
         let name = topic.as_ref().map(|topic| topic.name.to_string()).or(one.name);
         response.responses.push(DeletableTopicResult {
             name,
@@ -230,6 +253,7 @@ pub(crate) async fn delete(
             error_message: done.err().map(|refusal| refusal.text),
         });
     }
+    response.throttle_time_ms = pause(c, &mutations);
     response
 }
 
@@ -237,6 +261,7 @@ async fn delete_one(
     c: &Connection,
     wanted: &DeleteTopicState,
     topic: Option<&Arc<Topic>>,
+    mutations: &mut Mutations,
 ) -> Result<(), Refusal> {
     if !c.broker.server.is("delete.topic.enable") {
         return Err(Refusal::new(
@@ -247,6 +272,7 @@ async fn delete_one(
     let code =
         if wanted.name.is_some() { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::UnknownTopicId };
     let topic = topic.ok_or_else(|| Refusal::new(code, code.message()))?;
+    mutations.take(topic.partitions.len(), c.broker.passed_ms())?;
     c.broker.catalog.delete(topic).await?;
     super::groups::forget_topic(&c.broker, &topic.name).await;
     Ok(())
@@ -256,20 +282,27 @@ async fn delete_one(
 pub(crate) async fn create_partitions(
     c: &Connection,
     request: CreatePartitionsRequest,
+    mut mutations: Mutations,
 ) -> CreatePartitionsResponse {
     let mut response = CreatePartitionsResponse::default();
     for wanted in request.topics {
-        let done = grow(c, &wanted, request.validate_only).await;
+        let done = grow(c, &wanted, request.validate_only, &mut mutations).await;
         response.results.push(CreatePartitionsTopicResult {
             name: wanted.name,
             error_code: done.as_ref().err().map_or(0, |refusal| refusal.code.code()),
             error_message: done.err().and_then(Refusal::told),
         });
     }
+    response.throttle_time_ms = pause(c, &mutations);
     response
 }
 
-async fn grow(c: &Connection, wanted: &CreatePartitionsTopic, validate_only: bool) -> Result<(), Refusal> {
+async fn grow(
+    c: &Connection,
+    wanted: &CreatePartitionsTopic,
+    validate_only: bool,
+    mutations: &mut Mutations,
+) -> Result<(), Refusal> {
     let unknown = ErrorCode::UnknownTopicOrPartition;
     let topic = c.broker.catalog.topic(&wanted.name).ok_or_else(|| Refusal::new(unknown, ""))?;
     let (now, count) = (topic.record.partitions, wanted.count);
@@ -286,15 +319,16 @@ async fn grow(c: &Connection, wanted: &CreatePartitionsTopic, validate_only: boo
     if count > PARTITIONS_MAX {
         return invalid(format!("Number of partitions must not be larger than {PARTITIONS_MAX}."));
     }
+    let additional = (count - now) as usize;
+    if let Some(assignments) = wanted.assignments.as_ref().filter(|given| given.len() != additional) {
+        let text = format!(
+            "Attempted to add {additional} additional partition(s), but only {} assignment(s) were specified.",
+            assignments.len()
+        );
+        return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
+    }
+    mutations.take(additional, c.broker.passed_ms())?;
     if let Some(assignments) = &wanted.assignments {
-        if assignments.len() as i32 != count - now {
-            let text = format!(
-                "Attempted to add {} additional partition(s), but only {} assignment(s) were specified.",
-                count - now,
-                assignments.len()
-            );
-            return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, text));
-        }
         assignments.iter().try_for_each(|a| check_replicas(&c.broker, &a.broker_ids, Some(1)))?;
     } else if !c.broker.catalog.root.takes_partitions() {
         return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, ALL_CORDONED));

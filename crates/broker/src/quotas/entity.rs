@@ -16,8 +16,7 @@ pub(crate) const PRODUCER_BYTE_RATE: &str = "producer_byte_rate";
 pub(crate) const CONSUMER_BYTE_RATE: &str = "consumer_byte_rate";
 pub(crate) const REQUEST_PERCENTAGE: &str = "request_percentage";
 pub(crate) const CONNECTION_CREATION_RATE: &str = "connection_creation_rate";
-/// Known to Kafka, and not limited here.
-const CONTROLLER_MUTATION_RATE: &str = "controller_mutation_rate";
+pub(crate) const CONTROLLER_MUTATION_RATE: &str = "controller_mutation_rate";
 
 /// Longer names are not for quotas: they are keys in the store.
 const NAME_BYTES_MAX: usize = 1024;
@@ -79,11 +78,8 @@ pub(crate) fn check(entity: &Entity) -> Result<(), Refusal> {
 pub(crate) fn check_limit(entity: &Entity, key: &str, value: f64) -> Result<(), Refusal> {
     let whole_max = match (key, entity.contains_key(IP)) {
         (PRODUCER_BYTE_RATE | CONSUMER_BYTE_RATE, false) => Some((i64::MAX as f64, "a LONG")),
-        (REQUEST_PERCENTAGE, false) => None,
+        (REQUEST_PERCENTAGE | CONTROLLER_MUTATION_RATE, false) => None,
         (CONNECTION_CREATION_RATE, true) => Some((f64::from(i32::MAX), "an INT")),
-        (CONTROLLER_MUTATION_RATE, false) => {
-            return invalid(format!("{key} is not enforced by this broker, and so not accepted"));
-        }
         _ => return invalid(format!("Invalid configuration key {key}")),
     };
     if value.is_nan() || value <= 0.0 {
@@ -135,6 +131,8 @@ mod tests {
         assert_eq!(limit("user", "producer_byte_rate", 5.5), Err(text.into()));
         assert!(limit("user", "consumer_byte_rate", f64::NAN).is_err());
         assert!(limit("user", "consumer_byte_rate", f64::INFINITY).is_err());
-        assert!(limit("user", "controller_mutation_rate", 5.0).is_err());
+        assert_eq!(limit("user", "controller_mutation_rate", 0.1), Ok(()));
+        let text = "Invalid configuration key controller_mutation_rate";
+        assert_eq!(limit("ip", "controller_mutation_rate", 5.0), Err(text.into()));
     }
 }

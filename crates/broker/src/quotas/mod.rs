@@ -1,4 +1,5 @@
-//! Client quotas: what of the network, of the broker's time and of new connections a client may have a second.
+//! Client quotas: what of the network, of the broker's time, of new connections and of changed partitions a client may have
+//! a second.
 //!
 //! ```text
 //! store  /ketch/kafka/quotas/{"client-id":"c","user":null} = {"producer_byte_rate":1048576.0}
@@ -10,10 +11,12 @@
 //! of one client id.
 
 mod entity;
+mod mutations;
 mod rate;
 pub(crate) mod throttle;
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,9 +30,11 @@ use crate::config::Server;
 use crate::entries::{All, Attempt, Entries, Stored};
 use crate::follow::Follower;
 use entity::{CLIENT_ID, CONNECTION_CREATION_RATE, IP, USER};
+use mutations::Bucket;
 use rate::{Rate, Windows};
 
 pub(crate) use entity::{Entity, Limits};
+pub(crate) use mutations::Mutations;
 
 /// Prefix of the keys.
 const QUOTAS: &str = "/ketch/kafka/quotas/";
@@ -47,6 +52,8 @@ pub(crate) enum Kind {
     Fetch,
     /// The broker's time, in percent of one thread.
     Request,
+    /// Partitions that are made and removed.
+    Mutation,
 }
 
 impl Kind {
@@ -55,6 +62,7 @@ impl Kind {
             Self::Produce => entity::PRODUCER_BYTE_RATE,
             Self::Fetch => entity::CONSUMER_BYTE_RATE,
             Self::Request => entity::REQUEST_PERCENTAGE,
+            Self::Mutation => entity::CONTROLLER_MUTATION_RATE,
         }
     }
 }
@@ -75,26 +83,33 @@ type Allowed = Option<(f64, Arc<Mutex<Rate>>)>;
 /// The quotas.
 pub(crate) struct Quotas {
     windows: Windows,
+    mutation_windows: Windows,
     entries: Entries<Entity, f64>,
-    /// Whether there is any for users or client ids, and any for addresses: the rest costs a look at these.
+    /// Whether there is any for requests of users or client ids, any for what they change, and any for addresses: the rest
+    /// costs a look at these.
     limits_clients: AtomicBool,
+    limits_mutations: AtomicBool,
     limits_addresses: AtomicBool,
     shares: Mutex<HashMap<Share, Arc<Mutex<Rate>>>>,
+    buckets: Mutex<HashMap<Share, Bucket>>,
     addresses: Mutex<HashMap<IpAddr, Rate>>,
 }
 
 impl Quotas {
     pub(crate) fn new(store: Arc<dyn Store>, server: &Server) -> Arc<Self> {
-        let windows = Windows {
-            count: server.number("quota.window.num").max(1),
-            size_ms: server.number("quota.window.size.seconds").max(1).saturating_mul(1000),
+        let windows = |of: &str| Windows {
+            count: server.number(&format!("{of}.window.num")).max(1),
+            size_ms: server.number(&format!("{of}.window.size.seconds")).max(1).saturating_mul(1000),
         };
         Arc::new(Self {
-            windows,
+            windows: windows("quota"),
+            mutation_windows: windows("controller.quota"),
             entries: Entries::new(store),
             limits_clients: AtomicBool::new(false),
+            limits_mutations: AtomicBool::new(false),
             limits_addresses: AtomicBool::new(false),
             shares: Mutex::default(),
+            buckets: Mutex::default(),
             addresses: Mutex::default(),
         })
     }
@@ -140,12 +155,7 @@ impl Quotas {
     fn allowed(&self, kind: Kind, who: &Who, now_ms: i64) -> Allowed {
         let (limit, share) = self.limit(kind, who)?;
         let mut shares = self.shares.lock();
-        if shares.len() >= KNOWN_MAX && !shares.contains_key(&share) {
-            shares.retain(|_, rate| !rate.lock().is_idle(now_ms));
-            if shares.len() >= KNOWN_MAX {
-                shares.clear();
-            }
-        }
+        make_room(&mut shares, &share, |rate| rate.lock().is_idle(now_ms));
         let rate = shares.entry(share).or_insert_with(|| Arc::new(Mutex::new(Rate::new(self.windows))));
         Some((limit, rate.clone()))
     }
@@ -167,6 +177,23 @@ impl Quotas {
         }
     }
 
+    /// What a request of a client may change; `strict` where its answer can refuse. A look, where nobody is limited.
+    pub(crate) fn mutations(self: &Arc<Self>, who: impl FnOnce() -> Who, strict: bool) -> Mutations {
+        match self.limits_mutations.load(Ordering::Acquire) {
+            true => Mutations::limited(self.clone(), who(), strict),
+            false => Mutations::unlimited(),
+        }
+    }
+
+    /// Counts changed partitions; see [`Bucket::take`].
+    fn mutate(&self, who: &Who, partitions: f64, strict: bool, now_ms: i64) -> i64 {
+        let Some((limit, share)) = self.limit(Kind::Mutation, who) else { return 0 };
+        let mut buckets = self.buckets.lock();
+        make_room(&mut buckets, &share, |bucket| bucket.is_full(now_ms));
+        let bucket = buckets.entry(share).or_insert_with(|| Bucket::new(self.mutation_windows));
+        bucket.take(partitions, limit, strict, now_ms)
+    }
+
     /// The most that an answer may have so that a client gets it at all (`getMaxValueInQuotaWindow`).
     pub(crate) fn fetch_bytes_max(&self, who: &Who) -> usize {
         let Some((limit, _)) = self.limit(Kind::Fetch, who) else { return usize::MAX };
@@ -182,12 +209,7 @@ impl Quotas {
         }
         let limit = self.address_limit(address)?;
         let mut addresses = self.addresses.lock();
-        if addresses.len() >= KNOWN_MAX && !addresses.contains_key(&address) {
-            addresses.retain(|_, rate| !rate.is_idle(now_ms));
-            if addresses.len() >= KNOWN_MAX {
-                addresses.clear();
-            }
-        }
+        make_room(&mut addresses, &address, |rate| rate.is_idle(now_ms));
         let rate = addresses.entry(address).or_insert_with(|| Rate::new(self.windows));
         rate.record(1.0, now_ms);
         let pause_ms = rate.pause_ms(limit, now_ms).min(self.windows.size_ms);
@@ -251,11 +273,28 @@ impl Quotas {
 
     /// Notes what there are limits for.
     fn tell(&self, all: &All<Entity, f64>) {
-        let mut limiting = all.iter().filter(|(_, stored)| !stored.values.is_empty());
+        let limiting = all.iter().filter(|(_, stored)| !stored.values.is_empty());
         let addresses = limiting.clone().any(|(entity, _)| entity.contains_key(IP));
-        let clients = limiting.any(|(entity, _)| !entity.contains_key(IP));
+        let any = |kinds: &[Kind]| {
+            let one =
+                |(_, stored): (_, &Stored<f64>)| kinds.iter().any(|k| stored.values.contains_key(k.key()));
+            limiting.clone().any(one)
+        };
+        let (clients, mutations) =
+            (any(&[Kind::Produce, Kind::Fetch, Kind::Request]), any(&[Kind::Mutation]));
         self.limits_addresses.store(addresses, Ordering::Release);
         self.limits_clients.store(clients, Ordering::Release);
+        self.limits_mutations.store(mutations, Ordering::Release);
+    }
+}
+
+/// Makes room for one more that is not known yet: those that are as new are forgotten, and all where that is not enough.
+fn make_room<K: Eq + Hash, V>(known: &mut HashMap<K, V>, more: &K, mut is_new: impl FnMut(&mut V) -> bool) {
+    if known.len() >= KNOWN_MAX && !known.contains_key(more) {
+        known.retain(|_, one| !is_new(one));
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
     }
 }
 
@@ -281,6 +320,8 @@ pub(crate) fn check(entity: &Entity, key: &str, value: f64) -> Result<(), Refusa
 
 #[cfg(test)]
 mod tests {
+    use kafka_wire::ErrorCode;
+
     use super::*;
     use crate::config::Values;
 
@@ -365,6 +406,30 @@ mod tests {
         let most = |address| (0..2000).take_while(|_| quotas.connected(address, 0).is_none()).count();
         assert_eq!((most(one), most(two)), (1000, 10));
         assert!(quotas.connected(two, 5_000).is_some() && quotas.connected(two, 20_000).is_none());
+    }
+
+    #[tokio::test]
+    async fn changes_of_partitions() {
+        let quotas = quotas();
+        let name = || who("c");
+        quotas.mutations(|| unreachable!("nobody is limited"), true).take(usize::MAX, 0).unwrap();
+        set(&quotas, &[("client-id", None)], "controller_mutation_rate", Some(2.0)).await;
+        assert!(!quotas.limits_clients(), "what else is asked costs nothing more");
+        // Eleven windows of a second, two each: 22 at once, and what comes with them.
+        let mut request = quotas.mutations(name, true);
+        request.take(20, 0).unwrap();
+        request.take(6, 0).unwrap();
+        assert_eq!(request.pause_ms(0), 0);
+        assert_eq!(request.take(1, 0).unwrap_err().code, ErrorCode::ThrottlingQuotaExceeded);
+        assert_eq!((request.pause_ms(0), request.pause_ms(1_500), request.pause_ms(9_000)), (2_000, 500, 0));
+        // An older version is served, and told to pause.
+        let mut older = quotas.mutations(name, false);
+        older.take(2, 1_000).unwrap();
+        assert_eq!(older.pause_ms(1_000), 2_000);
+        quotas.mutations(|| who("other"), true).take(22, 1_000).unwrap();
+        quotas.mutations(name, true).take(1, 3_000).unwrap();
+        set(&quotas, &[("client-id", None)], "controller_mutation_rate", None).await;
+        quotas.mutations(name, true).take(1_000, 3_000).unwrap();
     }
 
     #[tokio::test]
