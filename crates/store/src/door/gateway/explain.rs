@@ -73,43 +73,36 @@ impl Scan<'_> {
     }
 
     fn object(&mut self, depth: usize) -> Checked {
-        self.at += 1;
-        if self.next()? == b'}' {
-            self.at += 1;
-            return Ok(());
-        }
-        loop {
-            if self.next()? != b'"' {
-                return self.wrong("looking for beginning of object key string");
+        self.members(b'}', "after object key:value pair", |this| {
+            if this.next()? != b'"' {
+                return this.wrong("looking for beginning of object key string");
             }
-            self.string()?;
-            if self.next()? != b':' {
-                return self.wrong("after object key");
+            this.string()?;
+            if this.next()? != b':' {
+                return this.wrong("after object key");
             }
-            self.at += 1;
-            self.value(depth + 1)?;
-            match self.next()? {
-                b',' => self.at += 1,
-                b'}' => break,
-                _ => return self.wrong("after object key:value pair"),
-            }
-        }
-        self.at += 1;
-        Ok(())
+            this.at += 1;
+            this.value(depth + 1)
+        })
     }
 
     fn array(&mut self, depth: usize) -> Checked {
+        self.members(b']', "after array element", |this| this.value(depth + 1))
+    }
+
+    /// What stands between the byte that opens something and the one that closes it, apart by commas.
+    fn members(&mut self, close: u8, after: &str, mut each: impl FnMut(&mut Self) -> Checked) -> Checked {
         self.at += 1;
-        if self.next()? == b']' {
+        if self.next()? == close {
             self.at += 1;
             return Ok(());
         }
         loop {
-            self.value(depth + 1)?;
+            each(self)?;
             match self.next()? {
                 b',' => self.at += 1,
-                b']' => break,
-                _ => return self.wrong("after array element"),
+                byte if byte == close => break,
+                _ => return self.wrong(after),
             }
         }
         self.at += 1;
