@@ -35,7 +35,7 @@ pub(super) enum Method {
 }
 
 impl Method {
-    const ALL: [Self; 4] = [Self::Put, Self::Range, Self::Txn, Self::DeleteRange];
+    pub(super) const ALL: [Self; 4] = [Self::Put, Self::Range, Self::Txn, Self::DeleteRange];
 
     pub(super) fn path(self) -> &'static str {
         match self {
@@ -61,13 +61,13 @@ impl Method {
 type Outcome = Result<Vec<Bytes>, Status>;
 
 /// What a call came to.
-pub(super) struct Answer {
+pub(super) struct Answer<'d> {
     result: Outcome,
-    metrics: Arc<Metrics>,
-    calls: Arc<Calls>,
+    metrics: &'d Metrics,
+    calls: &'d Calls,
 }
 
-impl Answer {
+impl Answer<'_> {
     /// Sends it; counts what became of it.
     pub(super) fn send(self, respond: SendResponse<Bytes>) {
         let code = match &self.result {
@@ -111,13 +111,13 @@ fn send_refusal(mut respond: SendResponse<Bytes>, status: Status) -> Result<(), 
 }
 
 /// Serves a call; None when it is not for this place. The body can then be read from its start.
-pub(super) async fn call(
-    services: &Services,
+pub(super) async fn call<'d>(
+    services: &'d Services,
     method: Method,
     head: &request::Parts,
     peer: &Peer,
     body: &mut Received,
-) -> Option<Answer> {
+) -> Option<Answer<'d>> {
     let door = services.door();
     let whole = body.whole(HEAD_BYTES + MESSAGE_BYTES_MAX).await?;
     let (frame, message) = whole.split_first_chunk::<HEAD_BYTES>()?;
@@ -148,10 +148,9 @@ pub(super) async fn call(
             }
         }
     };
-    let metrics = door.metrics.clone();
+    let metrics = &*door.metrics;
     metrics.received(whole.len());
-    let calls = metrics.begun(method.path());
-    calls.received.add(1);
+    let calls = metrics.begun(method);
     metrics.asked(&head.headers, "unary");
     Some(Answer { result, metrics, calls })
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -17,10 +17,10 @@ use store_api::Store as _;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::Door;
 use super::grpc::{Heads, Messages};
 use super::maintenance::{CLUSTER_VERSION, ETCD_VERSION};
-use crate::stats::Histogram;
+use super::{Door, hot};
+use crate::stats::{Histogram, Stats};
 
 /// A number that rises.
 #[derive(Debug, Default)]
@@ -77,18 +77,49 @@ pub(crate) struct Calls {
 /// By probe and check: the last result, and how often it passed and failed.
 type Checks = BTreeMap<(&'static str, &'static str), (bool, u64, u64)>;
 
-/// Versions that clients say they speak, and kinds of calls.
-type Asked = BTreeMap<(String, &'static str), Counter>;
 /// Versions are the clients' to choose: beyond so many they are unknown.
-const VERSIONS_MAX: usize = 64;
+const VERSIONS_MAX: usize = 32;
 const UNKNOWN_VERSION: &str = "unknown";
+
+/// Calls of a version, by their kinds.
+#[derive(Debug, Default)]
+struct Kinds {
+    unary: Counter,
+    stream: Counter,
+}
+
+/// Calls by the version that clients say they speak. Every call looks its version up: a walk along those that came
+/// before, which takes no lock and makes nothing, since few are ever in use.
+#[derive(Debug, Default)]
+struct Asked {
+    unknown: Kinds,
+    /// In the order they came; the first empty place is the end.
+    versions: [OnceLock<(Box<str>, Kinds)>; VERSIONS_MAX],
+}
+
+impl Asked {
+    fn of(&self, version: &str) -> &Kinds {
+        if version == UNKNOWN_VERSION {
+            return &self.unknown;
+        }
+        let new = || (version.into(), Kinds::default());
+        let mut places = self.versions.iter().map(|place| place.get_or_init(new));
+        places.find(|(known, _)| **known == *version).map_or(&self.unknown, |(_, kinds)| kinds)
+    }
+
+    /// All of them, by name.
+    fn all(&self) -> BTreeMap<&str, &Kinds> {
+        let known = self.versions.iter().map_while(OnceLock::get);
+        known.map(|(version, kinds)| (&**version, kinds)).chain([(UNKNOWN_VERSION, &self.unknown)]).collect()
+    }
+}
 
 /// What the door counts.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     received_bytes: Counter,
     sent_bytes: Counter,
-    asked: RwLock<Asked>,
+    asked: Asked,
     /// Ranges that were answered, and those that were refused.
     ranges: Histogram,
     refused_ranges: Histogram,
@@ -102,7 +133,9 @@ pub(crate) struct Metrics {
     pub health_success: Counter,
     pub health_failures: Counter,
     pub watch: Watches,
-    /// By path. Only methods that are served get in, so the number is bounded.
+    /// Of the methods that take the short way.
+    hot: [Arc<Calls>; hot::Method::ALL.len()],
+    /// By path, those among them. Only methods that are served get in, so the number is bounded.
     calls: RwLock<BTreeMap<String, Arc<Calls>>>,
     /// Probe and check: the last result, and how often each.
     checks: Mutex<Checks>,
@@ -111,10 +144,13 @@ pub(crate) struct Metrics {
 impl Default for Metrics {
     /// With etcd's buckets.
     fn default() -> Self {
+        let hot = hot::Method::ALL.map(|_| Arc::<Calls>::default());
+        let paths = hot::Method::ALL.map(|method| method.path().to_owned());
+        let calls = RwLock::new(paths.into_iter().zip(hot.clone()).collect());
         Self {
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
-            asked: RwLock::default(),
+            asked: Asked::default(),
             ranges: Histogram::new(0.0001, 15),
             refused_ranges: Histogram::new(0.0001, 15),
             hashes: Histogram::new(0.01, 15),
@@ -126,7 +162,8 @@ impl Default for Metrics {
             health_success: Counter::default(),
             health_failures: Counter::default(),
             watch: Watches::default(),
-            calls: RwLock::default(),
+            hot,
+            calls,
             checks: Mutex::default(),
         }
     }
@@ -154,14 +191,8 @@ impl Metrics {
     /// A client asks something, by a call of this kind.
     pub(super) fn asked(&self, headers: &http::HeaderMap, kind: &'static str) {
         let version = headers.get("client-api-version").and_then(|value| value.to_str().ok());
-        let key = (version.unwrap_or(UNKNOWN_VERSION).to_owned(), kind);
-        if let Some(counter) = self.asked.read().get(&key) {
-            return counter.add(1);
-        }
-        let mut asked = self.asked.write();
-        let known = asked.len() < VERSIONS_MAX || asked.contains_key(&key);
-        let key = if known { key } else { (UNKNOWN_VERSION.to_owned(), kind) };
-        asked.entry(key).or_default().add(1);
+        let kinds = self.asked.of(version.unwrap_or(UNKNOWN_VERSION));
+        if kind == "unary" { &kinds.unary } else { &kinds.stream }.add(1);
     }
 
     /// A range is read; how long it takes.
@@ -173,10 +204,11 @@ impl Metrics {
         done
     }
 
-    /// A call of this method began.
-    pub(super) fn begun(&self, path: &str) -> Arc<Calls> {
-        let calls = self.calls(path);
+    /// A call of this method came, with its one message.
+    pub(super) fn begun(&self, method: hot::Method) -> &Calls {
+        let calls = &self.hot[method as usize];
         calls.started.add(1);
+        calls.received.add(1);
         calls
     }
 
@@ -187,7 +219,8 @@ impl Metrics {
         response: Response<Body>,
         messages: Arc<Messages>,
     ) -> Response<Body> {
-        let calls = self.begun(path);
+        let calls = self.calls(path);
+        calls.started.add(1);
         calls.received.add(messages.take());
         if let Some(code) = response.headers().get(Status::GRPC_STATUS) {
             calls.ended(Code::from_bytes(code.as_bytes()));
@@ -294,14 +327,18 @@ impl Page {
         };
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.head(name, "gauge", help);
+    /// A name with one sample, without labels.
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.head(name, kind, help);
         self.sample(name, "", value);
     }
 
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.single(name, "gauge", help, value);
+    }
+
     fn counter(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        self.head(name, "counter", help);
-        self.sample(name, "", value);
+        self.single(name, "counter", help, value);
     }
 }
 
@@ -366,31 +403,7 @@ fn server(page: &mut Page, door: &Door) {
         );
     }
     let stats = &door.store.inner.reads.db.stats;
-    page.counter(
-        "etcd_server_leader_changes_seen_total",
-        "How often another member came to lead.",
-        stats.leader_changes.load(Ordering::Relaxed),
-    );
-    page.gauge(
-        "etcd_server_proposals_pending",
-        "Changes that wait for the log.",
-        stats.proposals_pending.load(Ordering::Relaxed),
-    );
-    page.counter(
-        "etcd_server_proposals_failed_total",
-        "Changes that did not get into the log.",
-        stats.proposals_failed.load(Ordering::Relaxed),
-    );
-    page.counter(
-        "etcd_server_read_indexes_failed_total",
-        "Times no leader said how far reads must be.",
-        stats.read_indexes_failed.load(Ordering::Relaxed),
-    );
-    page.gauge(
-        "etcd_server_snapshot_apply_in_progress_total",
-        "States from the leader that are being taken over.",
-        stats.installing.load(Ordering::Relaxed),
-    );
+    proposals(page, stats);
     let promoted = "etcd_server_learner_promote_successes";
     page.counter(
         promoted,
@@ -407,6 +420,44 @@ fn server(page: &mut Page, door: &Door) {
     page.counter("etcd_server_health_success", "Health checks passed.", door.metrics.health_success.get());
     page.counter("etcd_server_health_failures", "Health checks failed.", door.metrics.health_failures.get());
     checks(page, &door.metrics);
+}
+
+/// What becomes of changes and reads between the members.
+fn proposals(page: &mut Page, stats: &Stats) {
+    for (name, kind, help, count) in [
+        (
+            "etcd_server_leader_changes_seen_total",
+            "counter",
+            "How often another member came to lead.",
+            &stats.leader_changes,
+        ),
+        (
+            "etcd_server_proposals_pending",
+            "gauge",
+            "Changes that wait for the log.",
+            &stats.proposals_pending,
+        ),
+        (
+            "etcd_server_proposals_failed_total",
+            "counter",
+            "Changes that did not get into the log.",
+            &stats.proposals_failed,
+        ),
+        (
+            "etcd_server_read_indexes_failed_total",
+            "counter",
+            "Times no leader said how far reads must be.",
+            &stats.read_indexes_failed,
+        ),
+        (
+            "etcd_server_snapshot_apply_in_progress_total",
+            "gauge",
+            "States from the leader that are being taken over.",
+            &stats.installing,
+        ),
+    ] {
+        page.single(name, kind, help, count.load(Ordering::Relaxed));
+    }
 }
 
 fn checks(page: &mut Page, metrics: &Metrics) {
@@ -542,11 +593,15 @@ fn upkeep(page: &mut Page, metrics: &Metrics) {
 
 fn calls(page: &mut Page, metrics: &Metrics) {
     page.head("etcd_server_client_requests_total", "counter", "Calls by the version that clients speak.");
-    for ((version, kind), counter) in metrics.asked.read().iter() {
+    for (version, kinds) in metrics.asked.all() {
         // As Prometheus' text wants it.
         let version = version.replace('\\', r"\\").replace('"', "\\\"");
-        let labels = format!("client_api_version=\"{version}\",type=\"{kind}\"");
-        page.sample("etcd_server_client_requests_total", &labels, counter.get());
+        for (kind, counter) in [("stream", &kinds.stream), ("unary", &kinds.unary)] {
+            if counter.get() > 0 {
+                let labels = format!("client_api_version=\"{version}\",type=\"{kind}\"");
+                page.sample("etcd_server_client_requests_total", &labels, counter.get());
+            }
+        }
     }
     let (received, sent) =
         ("etcd_network_client_grpc_received_bytes_total", "etcd_network_client_grpc_sent_bytes_total");
@@ -682,5 +737,31 @@ fn network(page: &mut Page) {
         if let Some(bytes) = found.get(of) {
             page.counter(name, help, bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_beyond_the_bound_are_unknown() {
+        let metrics = Metrics::default();
+        let asks = |version: &str| {
+            let headers = [("client-api-version", version)].map(|(name, value)| {
+                (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+            });
+            metrics.asked(&headers.into_iter().collect(), "unary");
+        };
+        metrics.asked(&http::HeaderMap::new(), "stream");
+        for number in 0..VERSIONS_MAX + 2 {
+            asks(&format!("3.{number}"));
+        }
+        asks("3.1");
+        asks(UNKNOWN_VERSION);
+        let all = metrics.asked.all();
+        let counts = |version: &str| (all[version].unary.get(), all[version].stream.get());
+        assert_eq!((all.len(), counts("3.0"), counts("3.1")), (VERSIONS_MAX + 1, (1, 0), (2, 0)));
+        assert_eq!(counts(UNKNOWN_VERSION), (3, 1));
     }
 }
