@@ -16,24 +16,43 @@ use crate::{Reader, State, StateError, layout};
 /// # Errors
 /// When the state fails.
 pub fn sweep(state: &mut impl State, budget: usize) -> Result<bool, StateError> {
+    Ok(sweep_counted(state, budget)?.is_some_and(|swept| swept.more))
+}
+
+/// What a step of sweeping came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// There is more to do.
+    pub more: bool,
+    /// Versions of keys that were removed, deletes among them.
+    pub versions: u64,
+}
+
+/// The same, counted; None when nothing was to be done.
+///
+/// # Errors
+/// When the state fails.
+pub fn sweep_counted(state: &mut impl State, budget: usize) -> Result<Option<Swept>, StateError> {
     let bar = read::compacted(state)?;
     let from = read::number(state, layout::META_SWEPT)?.map_or(Revision(0), Revision);
     if from >= bar {
-        return Ok(false);
+        return Ok(None);
     }
+    let mut versions = 0;
     let (events, next) = events_upto(state, from, bar, budget)?;
     for (raw, revision, put, key) in events {
-        sweep_versions(state, &key, revision)?;
+        versions += sweep_versions(state, &key, revision)?;
         // What happened at the bar itself stays visible, a delete too.
         if revision < bar {
             state.delete(&raw)?;
             if !put {
+                versions += 1;
                 state.delete(&layout::old(&key, revision))?;
             }
         }
     }
     state.put(layout::META_SWEPT, &[&next.get().to_be_bytes()])?;
-    Ok(next < bar)
+    Ok(Some(Swept { more: next < bar, versions }))
 }
 
 type Change = (Vec<u8>, Revision, bool, Vec<u8>);
@@ -62,13 +81,14 @@ fn events_upto(
     Ok((events, next))
 }
 
-/// Removes versions of a key that a change at `revision` replaced, tombstones included.
-fn sweep_versions(state: &mut impl State, key: &[u8], revision: Revision) -> Result<(), StateError> {
+/// Removes versions of a key that a change at `revision` replaced, tombstones included; how many.
+fn sweep_versions(state: &mut impl State, key: &[u8], revision: Revision) -> Result<u64, StateError> {
     let mut gone = Vec::new();
     let bounds = (&layout::old_prefix(key)[..], &layout::old(key, revision)[..]);
     state.scan(bounds.0, bounds.1, false, &mut |raw, _| {
         gone.push(raw.to_vec());
         Ok(ControlFlow::Continue(()))
     })?;
-    gone.iter().try_for_each(|raw| state.delete(raw))
+    gone.iter().try_for_each(|raw| state.delete(raw))?;
+    Ok(gone.len() as u64)
 }

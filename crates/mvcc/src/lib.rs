@@ -31,7 +31,7 @@ pub mod watch;
 pub use apply::{Applied, EventBatch, LeaseChange, Reply, apply};
 pub use check::{check_writes, is_read_only, validate};
 pub use codec::CodecError;
-pub use compact::sweep;
+pub use compact::{Swept, sweep, sweep_counted};
 pub use entry::{Entry, MAX_TXN_DEPTH};
 pub use lessor::{Lessor, MIN_LEASE_TTL_S};
 pub use state::{MemState, Reader, State, StateError, Stored, Visit};

@@ -322,6 +322,7 @@ impl Applier {
         members: Option<&[u8]>,
         durable: bool,
     ) -> Result<Vec<Result<mvcc::Reply, store_api::Error>>, StateError> {
+        let began = Instant::now();
         let done = self.db.update(durable, |state| {
             let done = mvcc::apply(state, entries)?;
             state.set_applied(applied)?;
@@ -335,6 +336,7 @@ impl Applier {
         let Applied { revision, replies, events, leases, auth } = done;
         self.auth.apply(auth, applied.index.get().unsigned_abs());
         self.leases.apply(&leases, self.clock.monotonic());
+        self.db.stats.took(entries, &replies, began.elapsed());
         self.db.stats.applied(entries, &events);
         self.hub.publish(revision, &events);
         if entries.iter().any(is_about_alarms) {
@@ -349,10 +351,18 @@ impl Applier {
 
     fn sweep_events(&mut self, events: usize) -> Result<(), StateError> {
         if self.sweeping {
-            let more = self.db.update(false, |state| {
-                let more = mvcc::sweep(state, events)?;
-                if more { Ok(true) } else { state.reclaim(events).map(|()| false) }
+            let began = Instant::now();
+            let swept = self.db.update(false, |state| {
+                let swept = mvcc::sweep_counted(state, events)?;
+                if swept.is_none_or(|swept| !swept.more) {
+                    state.reclaim(events)?;
+                }
+                Ok(swept)
             })?;
+            if let Some(swept) = swept {
+                self.db.stats.compactions.stepped(began, swept, self.clock.unix_ms());
+            }
+            let more = swept.is_some_and(|swept| swept.more);
             // What was swept away leaves values that nothing points to.
             self.sweeping = more || self.db.wants_reclaim();
             self.dirty.get_or_insert_with(Instant::now);

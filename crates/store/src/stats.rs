@@ -1,10 +1,17 @@
 //! What a member counts of its work, for `/metrics`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
-use mvcc::{Entry, EventBatch, Reply};
+use mvcc::auth::AuthOp;
+use mvcc::{Entry, EventBatch, Reply, Swept};
+use parking_lot::Mutex;
 use store_api::{Error, EventKind};
+// Simulated time in simulations.
+use tokio::time::Instant;
+
+use crate::raft::peers::Peers;
 
 /// How long something took, or how much it was, in buckets each of which reaches twice as far as the one before.
 #[derive(Debug)]
@@ -33,6 +40,11 @@ impl Histogram {
         self.note(took.as_secs_f64(), took.as_nanos() as u64);
     }
 
+    /// Whole milliseconds, as numbers.
+    fn observe_ms(&self, took: Duration) {
+        self.observe_number(u32::try_from(took.as_millis()).unwrap_or(u32::MAX));
+    }
+
     /// Takes in a number that is no time.
     pub(crate) fn observe_number(&self, number: u32) {
         self.note(f64::from(number), u64::from(number) * 1_000_000_000);
@@ -48,8 +60,7 @@ impl Histogram {
     }
 
     fn bounds(&self) -> impl Iterator<Item = f64> {
-        let (first, buckets) = (self.first, self.buckets.len() as i32);
-        (0..buckets).map(move |power| first * 2f64.powi(power))
+        std::iter::successors(Some(self.first), |bound| Some(bound * 2.0)).take(self.buckets.len())
     }
 
     /// Each bound and how many were at most that.
@@ -98,6 +109,127 @@ pub(crate) struct Stats {
     pub proposals_failed: AtomicU64,
     /// How often another member came to lead.
     pub leader_changes: AtomicU64,
+    /// Times a member took long to say how far reads must be, or to get there itself.
+    pub slow_read_indexes: AtomicU64,
+    /// Changes that took longer than [`SLOW`].
+    pub slow: AtomicU64,
+    /// What goes between the members.
+    pub peers: Peers,
+    pub applies: Applies,
+    pub compactions: Compactions,
+}
+
+/// What takes longer is slow: etcd's `--warning-apply-duration`.
+pub(crate) const SLOW: Duration = Duration::from_millis(100);
+
+/// What is applied, under etcd's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Op {
+    Alarm,
+    AuthDisable,
+    AuthEnable,
+    AuthRoleAdd,
+    AuthRoleDelete,
+    AuthRoleGrantPermission,
+    AuthRoleRevokePermission,
+    AuthUserAdd,
+    AuthUserChangePassword,
+    AuthUserDelete,
+    AuthUserGrantRole,
+    AuthUserRevokeRole,
+    Authenticate,
+    Compaction,
+    DeleteRange,
+    LeaseCheckpoint,
+    LeaseGrant,
+    LeaseRevoke,
+    Put,
+    Txn,
+}
+
+impl Op {
+    fn of(entry: &Entry) -> Self {
+        match entry {
+            Entry::As { entry, .. } => Self::of(entry),
+            Entry::Txn(txn) => match (txn.compare.is_empty(), &txn.success[..], txn.failure.is_empty()) {
+                (true, [store_api::Op::Put { .. } | store_api::Op::Update { .. }], true) => Self::Put,
+                (true, [store_api::Op::DeleteRange { .. }], true) => Self::DeleteRange,
+                _ => Self::Txn,
+            },
+            Entry::LeaseGrant { .. } => Self::LeaseGrant,
+            Entry::LeaseRevoke { .. } => Self::LeaseRevoke,
+            Entry::LeaseCheckpoint { .. } => Self::LeaseCheckpoint,
+            Entry::Compact { .. } => Self::Compaction,
+            Entry::Alarm { .. } => Self::Alarm,
+            Entry::Auth(op) => match op {
+                AuthOp::Enable => Self::AuthEnable,
+                AuthOp::Disable => Self::AuthDisable,
+                AuthOp::UserAdd { .. } => Self::AuthUserAdd,
+                AuthOp::UserDelete { .. } => Self::AuthUserDelete,
+                AuthOp::UserChangePassword { .. } => Self::AuthUserChangePassword,
+                AuthOp::UserGrantRole { .. } => Self::AuthUserGrantRole,
+                AuthOp::UserRevokeRole { .. } => Self::AuthUserRevokeRole,
+                AuthOp::RoleAdd { .. } => Self::AuthRoleAdd,
+                AuthOp::RoleDelete { .. } => Self::AuthRoleDelete,
+                AuthOp::RoleGrantPermission { .. } => Self::AuthRoleGrantPermission,
+                AuthOp::RoleRevokePermission { .. } => Self::AuthRoleRevokePermission,
+                AuthOp::Authenticate { .. } => Self::Authenticate,
+            },
+        }
+    }
+}
+
+/// How long applying took, by what was applied and whether it was not refused.
+#[derive(Debug, Default)]
+pub(crate) struct Applies(Mutex<BTreeMap<(Op, bool), Histogram>>);
+
+impl Applies {
+    /// Tells of each under etcd's name.
+    pub(crate) fn each(&self, mut tell: impl FnMut(String, bool, &Histogram)) {
+        let all = self.0.lock();
+        all.iter().for_each(|((op, success), took)| tell(format!("{op:?}"), *success, took));
+    }
+}
+
+/// What is cleaned up after compactions.
+#[derive(Debug)]
+pub(crate) struct Compactions {
+    /// Milliseconds of a step, while which nothing else is applied, and from a compaction to the end of its last step.
+    pub pauses_ms: Histogram,
+    pub totals_ms: Histogram,
+    /// When the last one ended, seconds since 1970; 0 for never since the start.
+    pub last_unix_s: AtomicI64,
+    /// Versions of keys that were removed.
+    pub versions: AtomicU64,
+    began: Mutex<Option<Instant>>,
+}
+
+impl Default for Compactions {
+    /// With etcd's buckets.
+    fn default() -> Self {
+        Self {
+            pauses_ms: Histogram::new(1.0, 13),
+            totals_ms: Histogram::new(100.0, 14),
+            last_unix_s: AtomicI64::new(0),
+            versions: AtomicU64::new(0),
+            began: Mutex::default(),
+        }
+    }
+}
+
+impl Compactions {
+    /// A step since `began` came to this, and it is now so late.
+    pub(crate) fn stepped(&self, began: Instant, swept: Swept, unix_ms: i64) {
+        self.pauses_ms.observe_ms(began.elapsed());
+        self.versions.fetch_add(swept.versions, Ordering::Relaxed);
+        let mut first = self.began.lock();
+        let since = *first.get_or_insert(began);
+        if !swept.more {
+            *first = None;
+            self.totals_ms.observe_ms(since.elapsed());
+            self.last_unix_s.store(unix_ms / 1000, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A change on its way; dropped when its caller stops waiting.
@@ -127,9 +259,27 @@ impl Stats {
     }
 
     /// So many bytes were written to the log since `began`.
-    pub(crate) fn wrote(&self, began: Instant, bytes: usize) {
+    pub(crate) fn wrote(&self, began: std::time::Instant, bytes: usize) {
         self.log_writes.observe(began.elapsed());
         self.log_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Entries were applied together in this time: each took its part of it, and waited for all of it.
+    pub(crate) fn took(&self, entries: &[Entry], replies: &[Result<Reply, Error>], took: Duration) {
+        let Some(part) = u32::try_from(entries.len()).ok().and_then(|count| took.checked_div(count)) else {
+            return;
+        };
+        let mut applies = self.applies.0.lock();
+        for (entry, reply) in entries.iter().zip(replies) {
+            // As etcd has it.
+            let success = matches!(reply, Ok(_) | Err(Error::Compacted { .. }));
+            let histogram = applies.entry((Op::of(entry), success));
+            histogram.or_insert_with(|| Histogram::new(0.0001, 20)).observe(part);
+        }
+        drop(applies);
+        if took > SLOW {
+            self.slow.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        }
     }
 
     /// Entries were applied.

@@ -5,15 +5,26 @@
 mod door;
 mod etcd;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use base::task::Tasks;
 
 use door::{Served, delete, get, put};
 use etcd::{Etcd, everything, program};
 use etcd_wire::etcdserverpb as pb;
+use etcd_wire::etcdserverpb::auth_client::AuthClient;
+use etcd_wire::etcdserverpb::kv_client::KvClient;
+use etcd_wire::etcdserverpb::lease_client::LeaseClient;
 use etcd_wire::etcdserverpb::maintenance_client::MaintenanceClient;
+use etcd_wire::etcdserverpb::request_op::Request;
 use etcd_wire::etcdserverpb::watch_request::RequestUnion;
+use store::raft::{Begin, ClusterOptions, Hands, MemberNode, NetworkOptions, Sizes, Timing};
+use store::{Options, Service};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::transport::Channel;
 
 /// Names of etcd 3.6 that Ketch does not have, and why.
 const ABSENT: &[(&str, &[&str])] = &[
@@ -33,10 +44,6 @@ const ABSENT: &[(&str, &[&str])] = &[
     (
         "of an index in memory, and of buffers between it and the watches",
         &["etcd_debugging_mvcc_keys_total", "etcd_debugging_mvcc_pending_events_total"],
-    ),
-    (
-        "not counted yet",
-        &["etcd_debugging_mvcc_db_compaction_", "etcd_server_apply_duration_seconds", "etcd_server_slow_"],
     ),
     // etcd has it once there is another member.
     ("only with other members", &["etcd_network_known_peers"]),
@@ -80,6 +87,159 @@ async fn every_name_of_etcd_is_there_or_known_to_be_absent() {
     let own: Vec<_> = ours.difference(&theirs).collect();
     assert!(own.is_empty(), "not etcd's: {own:#?}");
     served.stop().await;
+}
+
+/// Changes of many kinds, refused ones among them, and a compaction.
+async fn changes(channel: Channel) {
+    let mut kv = KvClient::new(channel.clone());
+    for value in ["1", "2", "3"] {
+        kv.put(put("a", value)).await.unwrap();
+        kv.put(put("b", value)).await.unwrap();
+    }
+    kv.delete_range(delete("b")).await.unwrap();
+    let op = pb::RequestOp { request: Some(Request::RequestPut(put("c", "1"))) };
+    kv.txn(pb::TxnRequest { success: vec![op.clone(), op], ..Default::default() }).await.unwrap_err();
+    let op = |key: &str| pb::RequestOp { request: Some(Request::RequestPut(put(key, "1"))) };
+    kv.txn(pb::TxnRequest { success: vec![op("c"), op("d")], ..Default::default() }).await.unwrap();
+    kv.put(pb::PutRequest { lease: 77, ..put("a", "4") }).await.unwrap_err();
+    let mut leases = LeaseClient::new(channel.clone());
+    leases.lease_grant(pb::LeaseGrantRequest { ttl: 600, id: 5 }).await.unwrap();
+    leases.lease_revoke(pb::LeaseRevokeRequest { id: 5 }).await.unwrap();
+    let mut auth = AuthClient::new(channel);
+    let role = || pb::AuthRoleAddRequest { name: "r".to_owned() };
+    auth.role_add(role()).await.unwrap();
+    auth.role_add(role()).await.unwrap_err();
+    // Everything up to the delete goes, itself included.
+    kv.compact(pb::CompactionRequest { revision: 9, physical: true }).await.unwrap();
+}
+
+/// How often each kind of change was applied, and how many versions were cleaned up.
+fn applied(page: &str) -> BTreeMap<String, String> {
+    let names =
+        ["etcd_server_apply_duration_seconds_count{", "etcd_debugging_mvcc_db_compaction_keys_total "];
+    // A member of etcd says who it is by entries of its own.
+    let own = |name: &str| {
+        ["ClusterMemberAttrSet", "ClusterVersionSet", "unknown"].iter().any(|op| name.contains(op))
+    };
+    let lines = page.lines().filter(|line| names.iter().any(|name| line.starts_with(name)) && !own(line));
+    lines
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, count)| (name.to_owned(), count.to_owned()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_applied_and_cleaned_up_is_counted_as_a_real_etcd_counts_it() {
+    let served = Served::start().await;
+    changes(served.channel().await).await;
+    let ended = "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count";
+    let ours = until(&served.door.addrs()[0].to_string(), ended, 1.0).await;
+    assert_eq!(value(&ours, "etcd_debugging_mvcc_db_compaction_keys_total"), 6.0);
+    assert!(value(&ours, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds_count") >= 1.0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let last = value(&ours, "etcd_debugging_mvcc_db_compaction_last");
+    assert!(last <= now && last > now - 60.0, "{last} and now {now}");
+    let put = |which: &str, success: bool| {
+        format!(r#"etcd_server_apply_duration_seconds_{which}{{op="Put",success="{success}",version="v3"}}"#)
+    };
+    assert_eq!((value(&ours, &put("count", true)), value(&ours, &put("count", false))), (6.0, 1.0));
+    assert!(value(&ours, &put("sum", true)) > 0.0);
+    served.stop().await;
+    let Some(program) = program("KETCH_TEST_ETCD") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let etcd = Etcd::start(&program, dir.path(), &[]).await;
+    everything(etcd.channel().await).await;
+    changes(etcd.channel().await).await;
+    let theirs = until(&format!("127.0.0.1:{}", etcd.port()), ended, 1.0).await;
+    assert_eq!(applied(&ours), applied(&theirs));
+}
+
+/// A member with its door.
+struct Member {
+    store: store::Handle,
+    door: store::door::Handle,
+    tasks: Tasks,
+}
+
+impl Member {
+    async fn start(dir: &Path, begin: Begin, listener: std::net::TcpListener) -> Self {
+        let tasks = Tasks::new();
+        let cluster = ClusterOptions {
+            name: "m".to_owned(),
+            peer_urls: vec![format!("http://{}", listener.local_addr().unwrap())],
+            client_urls: vec![],
+            begin,
+            timing: Timing::default(),
+            network: NetworkOptions::Listen { listener, tls: None, joining: None },
+            sizes: Sizes::default(),
+            hands: Hands::Threads,
+        };
+        let store = Service::start_member(Options::new(dir), cluster, &tasks).await.unwrap();
+        let options = store::door::Options::new(vec![SocketAddr::from(([127, 0, 0, 1], 0))], None);
+        let door = store::door::Service::start(options, store.clone(), &tasks).await.unwrap();
+        Self { store, door, tasks }
+    }
+
+    async fn stop(self) {
+        self.store.close().await;
+        assert!(self.tasks.shutdown(Duration::from_secs(20)).await);
+    }
+}
+
+async fn three(dir: &Path) -> Vec<Member> {
+    let ports: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let node = |(n, port): (u64, &std::net::TcpListener)| {
+        let peer_urls = vec![format!("http://{}", port.local_addr().unwrap())];
+        (n, MemberNode { name: format!("m{n}"), peer_urls, ..MemberNode::default() })
+    };
+    let members: Vec<_> = (11..).zip(&ports).map(node).collect();
+    let mut started = Vec::new();
+    for (n, port) in (11..).zip(ports) {
+        let begin = Begin::Together { cluster_id: 7, member_id: n, members: members.clone() };
+        started.push(Member::start(&dir.join(n.to_string()), begin, port).await);
+    }
+    started
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_between_members_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = three(dir.path()).await;
+    let mut leads = members[0].store.leader_changes();
+    let leader = leads.wait_for(Option::is_some).await.unwrap().unwrap();
+    let at = members.iter().position(|member| member.store.header().member_id == leader).unwrap();
+    let leader = members.swap_remove(at);
+    let channel = Channel::from_shared(format!("http://{}", leader.door.addrs()[0])).unwrap();
+    let mut kv = KvClient::new(channel.connect().await.unwrap());
+    let size = 100_000;
+    kv.put(put("a", "v".repeat(size))).await.unwrap();
+    let me = leader.store.header().member_id;
+    for other in &members {
+        let other_address = other.door.addrs()[0].to_string();
+        let (address, other) = (leader.door.addrs()[0].to_string(), other.store.header().member_id);
+        let pair = |name: &str| format!(r#"etcd_network_{name}{{Local="{me:x}",Remote="{other:x}"}}"#);
+        let seen = until(&address, &pair("active_peers"), 1.0).await;
+        assert_eq!(value(&seen, &pair("known_peers")), 1.0);
+        assert_eq!(value(&seen, &pair("disconnected_peers_total")), 0.0);
+        let to = |name: &str| format!(r#"etcd_network_peer_{name}{{To="{other:x}"}}"#);
+        let heartbeats = to("round_trip_time_seconds_count");
+        let seen = until_more(&address, &heartbeats, value(&seen, &heartbeats)).await;
+        assert!(value(&seen, &to("round_trip_time_seconds_sum")) > 0.0);
+        let from = |id: u64| format!(r#"etcd_network_peer_received_bytes_total{{From="{id:x}"}}"#);
+        until_more(&address, &to("sent_bytes_total"), size as f64).await;
+        until_more(&other_address, &from(me), size as f64).await;
+        assert!(value(&seen, &from(other)) > 0.0);
+    }
+    let gone = members.remove(0);
+    let id = gone.store.header().member_id;
+    gone.stop().await;
+    let address = leader.door.addrs()[0].to_string();
+    let pair = |name: &str| format!(r#"etcd_network_{name}{{Local="{me:x}",Remote="{id:x}"}}"#);
+    let seen = until(&address, &pair("active_peers"), 0.0).await;
+    assert!(value(&seen, &pair("disconnected_peers_total")) >= 1.0);
+    until_more(&address, &format!(r#"etcd_network_peer_sent_failures_total{{To="{id:x}"}}"#), 0.0).await;
+    leader.stop().await;
+    members.remove(0).stop().await;
 }
 
 /// The name of a method's count of messages.
@@ -178,13 +338,23 @@ async fn what_happens_is_counted() {
 
 /// The page once a name has this value.
 async fn until(address: &str, name: &str, expect: f64) -> String {
+    until_is(address, name, |value| value == expect).await
+}
+
+/// The page once a name has a higher value.
+async fn until_more(address: &str, name: &str, before: f64) -> String {
+    until_is(address, name, |value| value > before).await
+}
+
+async fn until_is(address: &str, name: &str, holds: impl Fn(f64) -> bool) -> String {
     let began = Instant::now();
     loop {
         let seen = page(address).await;
-        if value(&seen, name) == expect {
+        let line = seen.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        if line.is_some_and(|value| holds(value.parse().unwrap())) {
             return seen;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "{name} is not {expect} in {seen}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{name} is not what it should be in {seen}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

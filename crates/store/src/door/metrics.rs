@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 use super::grpc::{Heads, Messages};
 use super::maintenance::{CLUSTER_VERSION, ETCD_VERSION};
 use super::{Door, hot};
-use crate::stats::{Histogram, Stats};
+use crate::stats::{Compactions, Histogram, SLOW, Stats};
 
 /// A number that rises.
 #[derive(Debug, Default)]
@@ -123,6 +123,7 @@ pub(crate) struct Metrics {
     /// Ranges that were answered, and those that were refused.
     ranges: Histogram,
     refused_ranges: Histogram,
+    slow_ranges: Counter,
     pub hashes: Histogram,
     pub history_hashes: Histogram,
     pub snapshots: Histogram,
@@ -151,8 +152,9 @@ impl Default for Metrics {
             received_bytes: Counter::default(),
             sent_bytes: Counter::default(),
             asked: Asked::default(),
-            ranges: Histogram::new(0.0001, 15),
-            refused_ranges: Histogram::new(0.0001, 15),
+            ranges: Histogram::new(0.0001, 20),
+            refused_ranges: Histogram::new(0.0001, 20),
+            slow_ranges: Counter::default(),
             hashes: Histogram::new(0.01, 15),
             history_hashes: Histogram::new(0.01, 15),
             snapshots: Histogram::new(0.01, 17),
@@ -200,7 +202,11 @@ impl Metrics {
         let began = std::time::Instant::now();
         let done = read.await;
         let histogram = if done.is_ok() { &self.ranges } else { &self.refused_ranges };
-        histogram.observe(began.elapsed());
+        let took = began.elapsed();
+        histogram.observe(took);
+        if took > SLOW {
+            self.slow_ranges.add(1);
+        }
         done
     }
 
@@ -367,6 +373,8 @@ pub(super) async fn page(door: &Door) -> Response<Body> {
     server(&mut page, door);
     sizes(&mut page, door).await;
     store(&mut page, door);
+    applies(&mut page, door);
+    compactions(&mut page, &door.store.inner.reads.db.stats.compactions);
     leases(&mut page, door);
     watches(&mut page, &door.metrics.watch);
     reads(&mut page, &door.metrics);
@@ -450,6 +458,12 @@ fn proposals(page: &mut Page, stats: &Stats) {
             &stats.read_indexes_failed,
         ),
         (
+            "etcd_server_slow_read_indexes_total",
+            "counter",
+            "Times it took long until reads might be served.",
+            &stats.slow_read_indexes,
+        ),
+        (
             "etcd_server_snapshot_apply_in_progress_total",
             "gauge",
             "States from the leader that are being taken over.",
@@ -488,10 +502,59 @@ fn peers(page: &mut Page, door: &Door) {
     if others.is_empty() {
         return;
     }
+    let pair = |other: u64| format!("Local=\"{mine:x}\",Remote=\"{other:x}\"");
     page.head("etcd_network_known_peers", "gauge", "The other members, each with value 1.");
     for member in others {
-        page.sample("etcd_network_known_peers", &format!("Local=\"{mine:x}\",Remote=\"{:x}\"", member.id), 1);
+        page.sample("etcd_network_known_peers", &pair(member.id), 1);
     }
+    let spoken = door.store.inner.reads.db.stats.peers.all();
+    let name = "etcd_network_active_peers";
+    page.head(name, "gauge", "1 for each other member with a connection, else 0.");
+    spoken.iter().for_each(|(id, peer)| page.sample(name, &pair(*id), u8::from(peer.is_active())));
+    let to = |id: u64| format!("To=\"{id:x}\"");
+    let from = |id: u64| format!("From=\"{id:x}\"");
+    let labels: [&dyn Fn(u64) -> String; PEER_COUNTS.len()] = [&to, &from, &to, &from, &pair];
+    for (at, ((name, help), labels)) in PEER_COUNTS.into_iter().zip(labels).enumerate() {
+        page.head(name, "counter", help);
+        spoken.iter().for_each(|(id, peer)| page.sample(name, &labels(*id), peer.counts()[at]));
+    }
+    let name = "etcd_network_peer_round_trip_time_seconds";
+    page.head(name, "histogram", "Seconds from a question that takes no work to its answer.");
+    spoken.iter().for_each(|(id, peer)| page.buckets(name, &to(*id), &peer.round_trips));
+}
+
+/// What is counted of another member, in the order it is told.
+const PEER_COUNTS: [(&str, &str); 5] = [
+    ("etcd_network_peer_sent_bytes_total", "Bytes sent to each other member."),
+    ("etcd_network_peer_received_bytes_total", "Bytes received from it."),
+    ("etcd_network_peer_sent_failures_total", "Questions that did not get there, or got no answer."),
+    ("etcd_network_peer_received_failures_total", "Connections from it that failed."),
+    ("etcd_network_disconnected_peers_total", "Times its last connection ended."),
+];
+
+/// How long changes took to be applied.
+fn applies(page: &mut Page, door: &Door) {
+    let stats = &door.store.inner.reads.db.stats;
+    let name = "etcd_server_apply_duration_seconds";
+    page.head(name, "histogram", "Seconds applying took, by what was applied; a batch's in equal parts.");
+    stats.applies.each(|op, success, took| {
+        page.buckets(name, &format!("op=\"{op}\",success=\"{success}\",version=\"v3\""), took);
+    });
+    let slow = stats.slow.load(Ordering::Relaxed) + door.metrics.slow_ranges.get();
+    page.counter("etcd_server_slow_apply_total", "Changes and ranges that took more than 100 ms.", slow);
+}
+
+/// What is cleaned up after compactions.
+fn compactions(page: &mut Page, compactions: &Compactions) {
+    let name = "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds";
+    page.histogram(name, "Milliseconds a step of cleaning up took.", &compactions.pauses_ms);
+    let name = "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds";
+    page.histogram(name, "Milliseconds from its first step to the end of its last.", &compactions.totals_ms);
+    let name = "etcd_debugging_mvcc_db_compaction_last";
+    let last = compactions.last_unix_s.load(Ordering::Relaxed);
+    page.gauge(name, "When it last ended, seconds since 1970; 0 for never since the start.", last);
+    let name = "etcd_debugging_mvcc_db_compaction_keys_total";
+    page.counter(name, "Versions of keys removed.", compactions.versions.load(Ordering::Relaxed));
 }
 
 async fn sizes(page: &mut Page, door: &Door) {

@@ -46,6 +46,8 @@ const BATCHES: usize = 64;
 const LEADER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the leader may take for one forwarded request.
 const FORWARD_PATIENCE: Duration = Duration::from_secs(8);
+/// A read that waits longer until it may be served is slow: etcd asks again after so long.
+const READ_SLOW: Duration = Duration::from_millis(500);
 /// How long to wait before asking again when the leader of a moment ago is none.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// Reads that may wait for the answer to "how far?".
@@ -318,7 +320,11 @@ impl Member {
             {
                 round.push(next);
             }
+            let began = Instant::now();
             let allowed = self.catch_up_for_read().await;
+            if began.elapsed() > READ_SLOW {
+                self.shared.stats.slow_read_indexes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
             if allowed.is_err() {
                 self.shared.stats.read_indexes_failed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }

@@ -7,6 +7,7 @@
 //!  net       consensus' messages over the transport          member    proposals, reads, what the leader does
 //!  cluster   who the members are                             start     opening a directory, starting all of it
 //!  runtime   tokio with chance that can be seeded            hands     threads, or none in a simulation
+//!  peers     what goes to the others and comes from them, counted
 //! ```
 //! openraft has defaults that would hurt; each is overridden: votes before an election (`pre_vote` grants by itself),
 //! moving the leader (`transfer_leader` errors), messages one by one (`stream_append`), and `save_committed`. A snapshot
@@ -19,6 +20,7 @@ pub(crate) mod log;
 pub(crate) mod machine;
 pub(crate) mod member;
 mod net;
+pub(crate) mod peers;
 mod runtime;
 pub(crate) mod start;
 pub(crate) mod transfer;

@@ -14,9 +14,12 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderError,
     TransferLeaderRequest, VoteRequest, VoteResponse,
 };
+// Simulated time in simulations.
+use tokio::time::Instant;
 
 use super::error::{PeerError, decode_answer};
 use super::machine::{Shared, SnapshotData};
+use super::peers::Peer;
 use super::runtime::draw;
 use super::transfer::Outgoing;
 use super::transport::{Lane, Transport};
@@ -44,6 +47,7 @@ impl RaftNetworkFactory<TypeConfig> for Networks {
         Network {
             line: Line { target, urls: node.peer_urls.clone(), transport: self.transport.clone() },
             shared: self.shared.clone(),
+            peer: self.shared.stats.peers.of(target),
         }
     }
 }
@@ -72,10 +76,32 @@ impl Line {
     }
 }
 
+impl Line {
+    /// Sends entries, or a heartbeat, which is timed: the other side writes nothing before it answers.
+    fn append(
+        &self,
+        peer: &Arc<Peer>,
+        request: AppendEntriesRequest<TypeConfig>,
+        patience: Duration,
+    ) -> impl Future<Output = io::Result<Result<Bytes, PeerError>>> + Send + use<> {
+        let beats = request.entries.is_empty().then(|| peer.clone());
+        let asked = Instant::now();
+        let answer = self.ask(Lane::Raft, &Request::Append(request), patience);
+        async move {
+            let answer = answer.await;
+            if let Some(peer) = beats.filter(|_| answer.is_ok()) {
+                peer.answered(asked.elapsed());
+            }
+            answer
+        }
+    }
+}
+
 /// Consensus' messages to one member.
 pub(crate) struct Network {
     line: Line,
     shared: Arc<Shared>,
+    peer: Arc<Peer>,
 }
 
 fn unreachable(error: &(impl std::error::Error + 'static)) -> Failed {
@@ -110,7 +136,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Failed> {
-        let answer = self.line.ask(Lane::Raft, &Request::Append(request), option.soft_ttl()).await;
+        let answer = self.line.append(&self.peer, request, option.soft_ttl()).await;
         read(answer, wire::take_append_answer)
     }
 
@@ -123,11 +149,11 @@ impl RaftNetworkV2<TypeConfig> for Network {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + openraft::OptionalSend + Unpin + 'static,
     {
-        let (line, patience) = (self.line.clone(), option.soft_ttl());
+        let (line, peer, patience) = (self.line.clone(), self.peer.clone(), option.soft_ttl());
         let answers = input.map(move |request| {
             let prev = request.prev_log_id;
             let last = request.entries.last().map(|entry| entry.log_id()).or(prev);
-            let answer = line.ask(Lane::Raft, &Request::Append(request), patience);
+            let answer = line.append(&peer, request, patience);
             async move {
                 let answer = read(answer.await, wire::take_append_answer)?;
                 // A conflict is with the entry before these: there always is one, the origin at least.

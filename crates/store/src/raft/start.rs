@@ -32,6 +32,7 @@ use crate::identity::Identity;
 use crate::leases::Leases;
 use crate::replicator::{NODE, TERM};
 use crate::service::{ZERO_FILL_BYTES, unreadable};
+use crate::stats::Stats;
 use crate::{Error, Options, format};
 
 /// Entries in one message to a follower, and in one write.
@@ -63,7 +64,7 @@ pub(crate) async fn start(options: Options, cluster: ClusterOptions, tasks: &Tas
     let (raft_log, raft_dir) = (opened.raft_log, opened.raft_dir);
     let (voted, led) = (opened.voted, opened.led);
     let door = Arc::new(PeerDoor::default());
-    let (transport, listening) = connect(network, identity, door.clone(), tasks, &raft_dir)?;
+    let (transport, listening) = connect(network, identity, door.clone(), tasks, &raft_dir, &shared.stats)?;
     let networks = Networks { transport: transport.clone(), shared: shared.clone() };
     let machine = Machine { shared: shared.clone() };
     let config = Arc::new(config(timing, sizes).map_err(|error| Error::corrupt(&raft_dir, error))?);
@@ -347,6 +348,7 @@ fn connect(
     door: Arc<PeerDoor>,
     tasks: &Tasks,
     dir: &Path,
+    stats: &Arc<Stats>,
 ) -> Result<(Arc<dyn Transport>, Listening), Error> {
     let Identity { cluster_id, member_id } = identity;
     match network {
@@ -354,8 +356,9 @@ fn connect(
         NetworkOptions::Listen { listener, tls, joining } => {
             listener.set_nonblocking(true).map_err(Error::io(dir))?;
             let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::io(dir))?;
-            let transport = Tcp::new(cluster_id, member_id, tls.clone(), tasks.clone());
-            let serve = Listener { cluster_id, me: member_id, tls, handler: door, joining };
+            let transport = Tcp::new(cluster_id, member_id, tls.clone(), tasks.clone(), stats.clone());
+            let stats = stats.clone();
+            let serve = Listener { cluster_id, me: member_id, tls, handler: door, joining, stats };
             Ok((transport, Some((listener, serve))))
         }
     }

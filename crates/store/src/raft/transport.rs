@@ -28,6 +28,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::error::{PeerError, encode_answer};
+use super::peers::Peer;
+use crate::stats::Stats;
 
 /// A message is no longer: the largest entry, or a chunk of a snapshot with one, and room to spare.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -49,6 +51,8 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(15);
 const JOIN_BYTES_MAX: usize = 64 * 1024;
 const MAGIC: &[u8; 13] = b"ketch-peer 1\n";
 const HELLO_BYTES: usize = MAGIC.len() + 24;
+/// Before each body: the length and the number.
+const HEAD_BYTES: usize = 12;
 
 /// What waits behind what: a snapshot must not hold up heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -177,14 +181,21 @@ pub struct Tcp {
     cluster_id: u64,
     tls: Option<PeerTls>,
     tasks: Tasks,
+    stats: Arc<Stats>,
     connections: Mutex<HashMap<(u64, Lane), mpsc::Sender<Asked>>>,
 }
 
 impl Tcp {
     /// Over TCP; without `tls` in the clear, for tests on loopback.
     #[must_use]
-    pub fn new(cluster_id: u64, me: u64, tls: Option<PeerTls>, tasks: Tasks) -> Arc<Self> {
-        Arc::new(Self { me, cluster_id, tls, tasks, connections: Mutex::default() })
+    pub(crate) fn new(
+        cluster_id: u64,
+        me: u64,
+        tls: Option<PeerTls>,
+        tasks: Tasks,
+        stats: Arc<Stats>,
+    ) -> Arc<Self> {
+        Arc::new(Self { me, cluster_id, tls, tasks, stats, connections: Mutex::default() })
     }
 
     fn connection(&self, target: u64, urls: &[String], lane: Lane) -> mpsc::Sender<Asked> {
@@ -196,9 +207,10 @@ impl Tcp {
         connections.insert((target, lane), send.clone());
         let hello = Hello { cluster_id: self.cluster_id, from: self.me, to: target };
         let (urls, tls, token) = (urls.to_vec(), self.tls.clone(), self.tasks.token());
+        let peer = self.stats.peers.of(target);
         self.tasks.spawn(TaskKind::Connection, "store-peer-out", async move {
             tokio::select! {
-                done = speak(hello, urls, tls, lane, asked) => done,
+                done = speak(hello, urls, tls, &peer, lane, asked) => done,
                 () = token.cancelled() => Ok(()),
             }
         });
@@ -216,9 +228,14 @@ impl Transport for Tcp {
     ) -> BoxFuture<'static, io::Result<Bytes>> {
         let (answer, answered) = oneshot::channel();
         let sent = self.connection(target, urls, lane).try_send(Asked { request, answer });
+        let peer = self.stats.peers.of(target);
         Box::pin(async move {
-            sent.map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "too much on the way to the peer"))?;
-            answered.await.unwrap_or_else(|_| Err(io::ErrorKind::ConnectionReset.into()))
+            let full = |_| io::Error::new(io::ErrorKind::WouldBlock, "too much on the way to the peer");
+            let answer = match sent.map_err(full) {
+                Ok(()) => answered.await.unwrap_or_else(|_| Err(io::ErrorKind::ConnectionReset.into())),
+                Err(error) => Err(error),
+            };
+            answer.inspect_err(|_| peer.send_failed())
         })
     }
 }
@@ -228,10 +245,12 @@ async fn speak(
     hello: Hello,
     urls: Vec<String>,
     tls: Option<PeerTls>,
+    peer: &Arc<Peer>,
     lane: Lane,
     mut asked: mpsc::Receiver<Asked>,
 ) -> io::Result<()> {
-    let stream = connect(hello, &urls, tls.as_ref()).await?;
+    let stream = connect(hello, &urls, tls.as_ref(), peer).await?;
+    let _connected = peer.connected();
     let (mut sink, mut answers) = framed(stream).split();
     let mut waiting: HashMap<u64, oneshot::Sender<io::Result<Bytes>>> = HashMap::new();
     let (mut number, mut heard) = (0_u64, Instant::now());
@@ -251,6 +270,7 @@ async fn speak(
                 while let Some(Asked { request, answer }) = next {
                     number += 1;
                     waiting.insert(number, answer);
+                    peer.sent(HEAD_BYTES + request.len());
                     sink.feed(message(number, &request)).await?;
                     next = asked.try_recv().ok();
                 }
@@ -260,6 +280,7 @@ async fn speak(
                 let bytes = answer.ok_or(io::ErrorKind::UnexpectedEof)??;
                 heard = Instant::now();
                 let (number, body) = split(bytes.freeze())?;
+                peer.received(HEAD_BYTES + body.len());
                 if let Some(waits) = waiting.remove(&number) {
                     let _ = waits.send(Ok(body));
                 }
@@ -280,10 +301,15 @@ fn split(mut bytes: Bytes) -> io::Result<(u64, Bytes)> {
     Ok((number, bytes))
 }
 
-async fn connect(hello: Hello, urls: &[String], tls: Option<&PeerTls>) -> io::Result<Box<dyn Stream>> {
+async fn connect(
+    hello: Hello,
+    urls: &[String],
+    tls: Option<&PeerTls>,
+    peer: &Peer,
+) -> io::Result<Box<dyn Stream>> {
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the member has no peer URL");
     for url in urls {
-        match tokio::time::timeout(CONNECT_PATIENCE, connect_to(hello, url, tls)).await {
+        match tokio::time::timeout(CONNECT_PATIENCE, connect_to(hello, url, tls, peer)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = error,
             Err(_) => last = io::ErrorKind::TimedOut.into(),
@@ -292,7 +318,12 @@ async fn connect(hello: Hello, urls: &[String], tls: Option<&PeerTls>) -> io::Re
     Err(last)
 }
 
-async fn connect_to(hello: Hello, url: &str, tls: Option<&PeerTls>) -> io::Result<Box<dyn Stream>> {
+async fn connect_to(
+    hello: Hello,
+    url: &str,
+    tls: Option<&PeerTls>,
+    peer: &Peer,
+) -> io::Result<Box<dyn Stream>> {
     let bad = || io::Error::new(io::ErrorKind::InvalidInput, "not a peer URL");
     let authority = host_and_port(url).ok_or_else(bad)?;
     let tcp = TcpStream::connect(authority).await?;
@@ -303,9 +334,11 @@ async fn connect_to(hello: Hello, url: &str, tls: Option<&PeerTls>) -> io::Resul
             Box::new(TlsConnector::from(tls.client.clone()).connect(server_name(authority)?, tcp).await?)
         }
     };
+    let asked = Instant::now();
     stream.write_all(&hello.encode()).await?;
     stream.flush().await?;
     let theirs = Hello::read(&mut stream).await?;
+    peer.answered(asked.elapsed());
     if theirs.cluster_id != hello.cluster_id || theirs.from != hello.to {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "another member answers there"));
     }
@@ -334,6 +367,7 @@ pub struct Listener {
     pub handler: Arc<dyn Handler>,
     /// None: nobody joins here.
     pub joining: Option<Arc<dyn Joining>>,
+    pub(crate) stats: Arc<Stats>,
 }
 
 impl Listener {
@@ -392,7 +426,9 @@ impl Listener {
         if hello.cluster_id != self.cluster_id || hello.to != self.me {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "meant for another member"));
         }
-        self.answer(hello.from, stream).await
+        let peer = self.stats.peers.of(hello.from);
+        let _connected = peer.connected();
+        self.answer(hello.from, &peer, stream).await.inspect_err(|_| peer.receive_failed())
     }
 
     /// One request of one who is not a member.
@@ -410,7 +446,7 @@ impl Listener {
         tokio::time::timeout(JOIN_PATIENCE, answered).await?
     }
 
-    async fn answer(&self, from: u64, stream: Box<dyn Stream>) -> io::Result<()> {
+    async fn answer(&self, from: u64, peer: &Peer, stream: Box<dyn Stream>) -> io::Result<()> {
         let (mut sink, mut requests) = framed(stream).split();
         let mut under_way = FuturesUnordered::new();
         loop {
@@ -418,10 +454,12 @@ impl Listener {
                 request = requests.next(), if under_way.len() < QUEUE => {
                     let Some(bytes) = request else { return Ok(()) };
                     let (number, body) = split(bytes?.freeze())?;
+                    peer.received(HEAD_BYTES + body.len());
                     let answer = self.handler.handle(from, body);
                     under_way.push(async move { (number, answer.await) });
                 }
                 Some((number, answer)) = under_way.next(), if !under_way.is_empty() => {
+                    peer.sent(HEAD_BYTES + answer.len());
                     sink.send(message(number, &answer)).await?;
                 }
             }
