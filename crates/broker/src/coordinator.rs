@@ -65,6 +65,8 @@ pub(crate) trait Machine: Send + 'static {
     fn poll(&mut self, now_ms: i64) -> Effects<Self::Response>;
     fn unload(&mut self) -> Effects<Self::Response>;
     fn next_deadline(&self) -> Option<i64>;
+    /// The level of the feature `transaction.version`; told before everything else.
+    fn transaction_version(&mut self, _level: i16) {}
     /// The wall clock was set, by so much.
     fn clock_set(&mut self, by_ms: i64);
     /// The markers of a transaction are all durable.
@@ -280,9 +282,11 @@ impl<M: Machine> Loop<M> {
         Ok(())
     }
 
-    /// The wall clock, which the shard is told of first when it was set: records carry its time, while members and
+    /// The wall clock, for what the shard does next. It is told the level of its feature first, and when the clock was set:
+    /// records carry its time, while members and
     /// rebalances have as long as they had (Kafka's timers run on the monotonic clock).
     fn now_ms(&mut self) -> i64 {
+        self.shard.transaction_version(self.broker.features.transaction_version());
         let (now_ms, step_ms) = self.clock.read();
         if step_ms != 0 {
             tracing::info!(topic = M::TOPIC, partition = self.partition.index, step_ms, "the clock was set");

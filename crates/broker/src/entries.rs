@@ -30,7 +30,7 @@ pub(crate) type All<K, V> = BTreeMap<K, Stored<V>>;
 #[derive(Debug)]
 pub(crate) struct Stored<V> {
     pub values: Arc<Values<V>>,
-    revision: Revision,
+    pub revision: Revision,
 }
 
 impl<V> Clone for Stored<V> {

@@ -17,6 +17,7 @@ mod coordinator;
 mod door;
 mod entries;
 pub mod exchange;
+mod features;
 mod follow;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, watch};
 use crate::api::{Broker, Parts};
 use crate::catalog::{Catalog, LastStop};
 use crate::config::Server;
+use crate::features::Features;
 use crate::follow::follow;
 use crate::listeners::{self, Listener};
 use crate::log_dir::{LogDir, Troubles};
@@ -182,6 +183,8 @@ impl Service {
         let configured = resources.load().await?;
         let quotas = Quotas::new(store.clone(), &server);
         let limited = quotas.load().await?;
+        let features = Features::new(store.clone());
+        let leveled = features.load().await?;
         let catalog = Arc::new(Catalog::new(root, store.clone(), server.clone(), last));
         catalog.survey().await?;
         let revision = catalog.load().await?;
@@ -195,6 +198,7 @@ impl Service {
             server,
             resources: resources.clone(),
             quotas: quotas.clone(),
+            features: features.clone(),
             listeners,
             store: store.clone(),
         };
@@ -204,8 +208,10 @@ impl Service {
         let following = Arc::new(Following { resources, catalog });
         let configs = follow(store.clone(), following, configured, tasks.token());
         tasks.spawn(TaskKind::Critical, "kafka-configs", configs);
-        let limits = follow(store, quotas, limited, tasks.token());
+        let limits = follow(store.clone(), quotas, limited, tasks.token());
         tasks.spawn(TaskKind::Critical, "kafka-quotas", limits);
+        let levels = follow(store, features, leveled, tasks.token());
+        tasks.spawn(TaskKind::Critical, "kafka-features", levels);
         upkeep::start(&broker, tasks);
         let resuming = broker.clone();
         connections.spawn(TaskKind::Service, "kafka-resume", async move {

@@ -41,6 +41,9 @@ impl Machine for Shard {
     fn next_deadline(&self) -> Option<i64> {
         self.next_deadline()
     }
+    fn transaction_version(&mut self, level: i16) {
+        self.set_version(level);
+    }
     /// Transactions began at a time of the wall clock, which the log keeps: they end by it too, as in Kafka.
     fn clock_set(&mut self, _: i64) {}
     fn marked(&mut self, now_ms: i64, markers: &Markers) -> Effects<Response> {

@@ -13,6 +13,7 @@ use common::Served;
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
 const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
@@ -329,6 +330,39 @@ async fn a_limit_for_changes_of_partitions() {
     let remove = [&users[..], &["--alter", "--delete-config", "controller_mutation_rate"]].concat();
     tools.run(CONFIGS, &remove).await;
     tools.run(TOPICS, &more).await;
+    served.stop().await;
+}
+
+/// `kafka-features.sh` lowers and raises the transaction version, and a Java producer's transactions go on at each.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_transaction_version_by_kafkas_tool() {
+    let Some(class_path) = class_path() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let served = Served::start(dir.path()).await;
+    let tools = Tools { class_path, bootstrap: served.bootstrap() };
+    tools.run(TOPICS, &["--create", "--topic", "t", "--partitions", "1"]).await;
+    let steps = [("downgrade", 1, "downgraded"), ("downgrade", 0, "downgraded"), ("upgrade", 2, "upgraded")];
+    for (step, (action, level, done)) in (1..).zip(steps) {
+        let feature = format!("transaction.version={level}");
+        let told = tools.run(FEATURES, &[action, "--feature", &feature]).await;
+        assert_eq!(told.trim(), format!("transaction.version was {done} to {level}."));
+        let described = tools.run(FEATURES, &["describe"]).await;
+        let line = described.lines().find(|line| line.contains("transaction.version")).expect("described");
+        assert!(line.contains(&format!("FinalizedVersionLevel: {level}")), "{line}");
+        let property = format!("bootstrap.servers={}", tools.bootstrap);
+        let args = [
+            &["--topic", "t", "--num-records", "50", "--record-size", "20", "--throughput", "-1"][..],
+            &["--transactional-id", "x", "--transaction-duration-ms", "5", "--producer-props", &property],
+        ];
+        let args = args.concat();
+        finish(tools.command(PERFORMANCE, &args), PERFORMANCE, &args, "").await;
+        let reading = ["--topic", "t", "--from-beginning", "--isolation-level", "read_committed"];
+        let count = (50 * step).to_string();
+        let read = tools.run(CONSUMER, &[&reading[..], &["--max-messages", &count]].concat()).await;
+        assert_eq!(read.lines().count(), 50 * step);
+    }
+    let error = tools.fails(FEATURES, &["downgrade", "--feature", "metadata.version=20"]).await;
+    assert!(error.contains("Could not downgrade metadata.version to 20."), "{error}");
     served.stop().await;
 }
 

@@ -8,6 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::Served;
+use kafka_wire::messages::update_features_request::FeatureUpdateKey;
+use kafka_wire::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -25,9 +27,12 @@ fn program(path: &str) -> PathBuf {
 }
 
 /// Runs a client with the broker's address as its last argument; it must say `ok`.
-async fn check(mut command: Command) {
+async fn check(command: Command) {
     let dir = tempfile::tempdir().expect("a directory");
-    let served = Served::start(dir.path()).await;
+    check_with(Served::start(dir.path()).await, command).await;
+}
+
+async fn check_with(served: Served, mut command: Command) {
     command.arg(served.bootstrap());
     let shown = format!("{command:?}");
     let running = tokio::task::spawn_blocking(move || command.output().expect("the client runs"));
@@ -83,6 +88,28 @@ async fn sarama() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn franz_go_in_transactions() {
     go("franz-transactions").await;
+}
+
+/// The same where the cluster's transaction version was lowered, so that the client announces its partitions itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn franz_go_in_transactions_of_older_versions() {
+    let Some(clients) = tool("KETCH_TEST_KAFKA_GO") else { return };
+    for level in [0, 1] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let served = Served::start(dir.path()).await;
+        let lower = FeatureUpdateKey {
+            feature: "transaction.version".into(),
+            max_version_level: level,
+            allow_downgrade: false,
+            upgrade_type: 2,
+        };
+        let request = UpdateFeaturesRequest { feature_updates: vec![lower], ..Default::default() };
+        let response: UpdateFeaturesResponse = served.raw().await.call(2, &request).await;
+        assert_eq!(response.error_code, 0, "{:?}", response.error_message);
+        let mut command = Command::new(&clients);
+        command.arg("franz-transactions");
+        check_with(served, command).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,6 @@
 //! The admin's keys that one broker, which is its own cluster, has little to do for: elections, reassignments, features,
 //! the quorum, producers of a partition. Answers and codes are those of a KRaft node alone.
 
-use std::collections::BTreeSet;
-
 use kafka_wire::ErrorCode;
 use kafka_wire::messages as m;
 use kafka_wire::messages::alter_partition_reassignments_response as reassigned;
@@ -12,9 +10,9 @@ use kafka_wire::messages::elect_leaders_response as elected;
 use kafka_wire::messages::update_features_request::FeatureUpdateKey;
 use kafka_wire::messages::update_features_response::UpdatableFeatureResult;
 
-use super::versions::{FEATURES, Feature};
 use super::{Broker, Connection, find};
 use crate::catalog::Refusal;
+use crate::features::{self, FEATURES, Levels, TRANSACTION_VERSION};
 use crate::names;
 
 /// Election types of ElectLeaders.
@@ -22,6 +20,7 @@ const PREFERRED: i8 = 0;
 const UNCLEAN: i8 = 1;
 /// Upgrade types of UpdateFeatures.
 const UPGRADE: i8 = 1;
+const SAFE_DOWNGRADE: i8 = 2;
 const UNSAFE_DOWNGRADE: i8 = 3;
 /// The log of the cluster's metadata, which is the store here.
 const METADATA_TOPIC: &str = "__cluster_metadata";
@@ -276,38 +275,59 @@ fn unknown_quorum(request: m::DescribeQuorumRequest) -> m::DescribeQuorumRespons
     m::DescribeQuorumResponse { topics: topics.collect(), ..Default::default() }
 }
 
-/// Answers UpdateFeatures: levels in force may be asked for again; there is no other to change to.
-pub(crate) fn update_features(
+/// Answers UpdateFeatures: all levels asked for are in force then, or none where one cannot be.
+pub(crate) async fn update_features(
     c: &Connection,
     request: m::UpdateFeaturesRequest,
     version: i16,
 ) -> m::UpdateFeaturesResponse {
-    let mut seen = BTreeSet::new();
-    let mut results = Vec::new();
+    let set = c.broker.features.set_levels().0;
+    let mut wanted = Levels::new();
     for update in &request.feature_updates {
-        let done = match seen.insert(&update.feature) {
-            true => check_feature(c, update, version),
-            false => {
+        let done = match wanted.insert(update.feature.clone(), update.max_version_level) {
+            None => check_feature(c, &set, update, version),
+            Some(_) => {
                 refuse(ErrorCode::InvalidRequest, "Provided map of feature updates contains duplicates.")
             }
         };
-        if let (Err(refusal), 2..) = (&done, version) {
-            return m::UpdateFeaturesResponse {
-                error_code: refusal.code.code(),
-                error_message: Some(format!(
-                    "The update failed for all features since the following feature had an error: {}",
-                    refusal.text
-                )),
-                ..Default::default()
-            };
+        if let Err(refusal) = done {
+            let why = format!(
+                "The update failed for all features since the following feature had an error: {}",
+                refusal.text
+            );
+            return features_refused(Refusal::new(refusal.code, why));
         }
-        let (error_code, error_message) = told(done);
-        results.push(UpdatableFeatureResult { feature: update.feature.clone(), error_code, error_message });
     }
+    // What is as it would be set is not set: it may be as new clusters begin.
+    wanted.retain(|name, level| {
+        FEATURES.iter().any(|known| known.name == name && features::level(&set, known) != *level)
+    });
+    if !request.validate_only && !wanted.is_empty() {
+        tracing::info!(?wanted, "levels of features are set");
+        if let Err(refusal) = c.broker.features.set(&wanted).await {
+            return features_refused(refusal);
+        }
+    }
+    let fine =
+        |update: FeatureUpdateKey| UpdatableFeatureResult { feature: update.feature, ..Default::default() };
+    let results = request.feature_updates.into_iter().map(fine);
+    // Later versions tell of all features together.
+    let results = if version < 2 { results.collect() } else { Vec::new() };
     m::UpdateFeaturesResponse { results, ..Default::default() }
 }
 
-fn check_feature(c: &Connection, update: &FeatureUpdateKey, version: i16) -> Result<(), Refusal> {
+fn features_refused(refusal: Refusal) -> m::UpdateFeaturesResponse {
+    let (error_code, error_message) = told(Err(refusal));
+    m::UpdateFeaturesResponse { error_code, error_message, ..Default::default() }
+}
+
+/// Whether a level may be set (`FeatureControlManager.updateFeature`).
+fn check_feature(
+    c: &Connection,
+    set: &Levels,
+    update: &FeatureUpdateKey,
+    version: i16,
+) -> Result<(), Refusal> {
     let (name, level, id) = (&update.feature, update.max_version_level, c.broker.broker_id);
     let invalid = |why: String| {
         refuse(
@@ -315,33 +335,44 @@ fn check_feature(c: &Connection, update: &FeatureUpdateKey, version: i16) -> Res
             format!("Invalid update version {level} for feature {name}. {why}"),
         )
     };
-    let Some(Feature { least, most, level: now, .. }) = FEATURES.iter().find(|known| known.name == name)
-    else {
+    let kind = match (version, update.allow_downgrade) {
+        (0, true) => SAFE_DOWNGRADE,
+        (0, false) => UPGRADE,
+        _ => update.upgrade_type,
+    };
+    if !(UPGRADE..=UNSAFE_DOWNGRADE).contains(&kind) {
+        return invalid("The controller does not support the given upgrade type.".into());
+    }
+    if level < 0 {
+        return invalid("A feature version cannot be less than 0.".into());
+    }
+    let Some(feature) = FEATURES.iter().find(|known| known.name == name) else {
         return invalid(match level {
-            0 if update.upgrade_type != UPGRADE => format!("Feature {name} not found."),
+            0 if kind != UPGRADE => format!("Feature {name} not found."),
             _ => format!("Local controller {id} does not support this feature."),
         });
     };
-    if level == *now {
-        return Ok(());
-    }
-    if level < *least || level > *most {
+    if level < feature.least || level > feature.most {
+        let (least, most) = (feature.least, feature.most);
         return invalid(format!("Local controller {id} only supports versions {least}-{most}"));
     }
-    let downgrade = match version {
-        0 => update.allow_downgrade,
-        _ => update.upgrade_type != UPGRADE,
-    };
-    if !downgrade {
+    let now = features::level(set, feature);
+    if level < now && kind == UPGRADE {
         return invalid(
             "Can't downgrade the version of this feature without setting the upgrade type to either safe or \
              unsafe downgrade."
                 .into(),
         );
     }
-    let text = match update.upgrade_type == UNSAFE_DOWNGRADE && version > 0 {
-        true => "Unsafe metadata downgrade is not supported in this version.",
-        false => "Refusing to perform the requested downgrade because it might delete metadata information.",
+    if level > now && kind != UPGRADE {
+        return invalid("Can't downgrade to a newer version.".into());
+    }
+    if level == now || name == TRANSACTION_VERSION {
+        return Ok(());
+    }
+    let text = match kind {
+        UNSAFE_DOWNGRADE => "Unsafe metadata downgrade is not supported in this version.",
+        _ => "Refusing to perform the requested downgrade because it might delete metadata information.",
     };
     refuse(
         ErrorCode::InvalidUpdateVersion,

@@ -34,6 +34,7 @@ use crate::Options;
 use crate::catalog::{Catalog, Topic};
 use crate::config::Server;
 use crate::door::{Answer, Close, Pace, Peer, Reply, Seats};
+use crate::features::Features;
 use crate::groups::Groups;
 use crate::listeners::Listener;
 use crate::memory::Memory;
@@ -74,6 +75,7 @@ pub(crate) struct Broker {
     pub sessions: fetch_sessions::Sessions,
     pub resources: Arc<Resources>,
     pub quotas: Arc<Quotas>,
+    pub features: Arc<Features>,
     pub telemetry: Telemetry,
 }
 
@@ -83,13 +85,14 @@ pub(crate) struct Parts {
     pub server: Arc<Server>,
     pub resources: Arc<Resources>,
     pub quotas: Arc<Quotas>,
+    pub features: Arc<Features>,
     pub listeners: Vec<Listener>,
     pub store: Arc<dyn Store>,
 }
 
 impl Broker {
     pub(crate) fn new(options: &Options, cluster_id: String, parts: Parts, tasks: Tasks) -> Arc<Self> {
-        let Parts { catalog, server, resources, quotas, listeners, store } = parts;
+        let Parts { catalog, server, resources, quotas, features, listeners, store } = parts;
         Arc::new(Self {
             groups: Groups::new(&server),
             transactions: Transactions::new(&server),
@@ -113,6 +116,7 @@ impl Broker {
             producer_ids: ProducerIds::new(store),
             resources,
             quotas,
+            features,
             telemetry: Telemetry::default(),
         })
     }
@@ -366,7 +370,7 @@ async fn serve_admin(
             now(head, &admin::quorum(c, m::DescribeQuorumRequest::read(body, v)?).await)
         }
         ApiKey::UpdateFeatures => {
-            now(head, &admin::update_features(c, m::UpdateFeaturesRequest::read(body, v)?, v))
+            now(head, &admin::update_features(c, m::UpdateFeaturesRequest::read(body, v)?, v).await)
         }
         ApiKey::DescribeProducers => {
             now(head, &admin::producers(c, m::DescribeProducersRequest::read(body, v)?))

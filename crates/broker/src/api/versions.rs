@@ -5,21 +5,8 @@ use kafka_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_wire::{ApiKey, ErrorCode};
 
 use super::{Connection, SERVED};
+use crate::features::{self, FEATURES, Feature};
 
-/// A feature of the cluster: what is supported and what is in force.
-pub(super) struct Feature {
-    pub name: &'static str,
-    pub least: i16,
-    pub most: i16,
-    pub level: i16,
-}
-
-/// metadata.version: 30 is that of Kafka 4.3 (4.3-IV0), 7 the first that 4.x brokers support (3.3-IV3).
-/// transaction.version: from 2 on the epoch rises with every transaction (KIP-890).
-pub(super) const FEATURES: &[Feature] = &[
-    Feature { name: "metadata.version", least: 7, most: 30, level: 30 },
-    Feature { name: "transaction.version", least: 0, most: 2, level: 2 },
-];
 /// The first version whose clients read features that may be at 0.
 const ZERO_FROM: i16 = 4;
 
@@ -37,10 +24,16 @@ pub(crate) fn handle(c: &Connection, request: ApiVersionsRequest, version: i16) 
         min_version: feature.least,
         max_version: feature.most,
     };
-    let finalized = |feature: &Feature| FinalizedFeatureKey {
-        name: feature.name.to_owned(),
-        max_version_level: feature.level,
-        min_version_level: feature.level,
+    let (set, finalized_features_epoch) = c.broker.features.set_levels();
+    // One at 0 is not in force.
+    let finalized = |feature: &Feature| {
+        let level = features::level(&set, feature);
+        let name = feature.name.to_owned();
+        (level > 0).then_some(FinalizedFeatureKey {
+            name,
+            max_version_level: level,
+            min_version_level: level,
+        })
     };
     ApiVersionsResponse {
         api_keys: SERVED.iter().map(|key| range(*key)).collect(),
@@ -49,8 +42,8 @@ pub(crate) fn handle(c: &Connection, request: ApiVersionsRequest, version: i16) 
             .filter(|feature| version >= ZERO_FROM || feature.least > 0)
             .map(supported)
             .collect(),
-        finalized_features_epoch: 0,
-        finalized_features: FEATURES.iter().map(finalized).collect(),
+        finalized_features_epoch,
+        finalized_features: FEATURES.iter().filter_map(finalized).collect(),
         ..Default::default()
     }
 }

@@ -17,19 +17,15 @@ use crate::api::PRODUCER_IDS;
 use crate::catalog::TopicRecord;
 use crate::config::Values;
 use crate::entries::stored;
+use crate::features::{self, Cluster, TRANSACTION_VERSION};
 use crate::quotas::{Entity, Limits};
 use crate::resources::{Kind, Resource};
 use crate::{Error, names};
 
 /// The features of a cluster that Kafka 4.3's `kafka-storage format` makes, but for `eligible.leader.replicas.version`:
 /// that concerns several replicas, takes `min.insync.replicas` away from topics, and can be raised later.
-const FEATURES: &[(&str, i16)] = &[
-    ("metadata.version", 30),
-    ("group.version", 1),
-    ("share.version", 1),
-    ("streams.version", 1),
-    ("transaction.version", 2),
-];
+const FEATURES: &[(&str, i16)] =
+    &[("metadata.version", 30), ("group.version", 1), ("share.version", 1), ("streams.version", 1)];
 /// Nobody leads a partition while the cluster is down.
 const NO_LEADER: i32 = -1;
 /// Versions of the records: those of metadata.version 30 without eligible leader replicas.
@@ -82,6 +78,14 @@ pub async fn export(
     let mut records = Records::default();
     for (name, level) in FEATURES {
         records.push(&m::FeatureLevelRecord { name: (*name).to_owned(), feature_level: *level }, 0)?;
+    }
+    let set = stored::<Cluster, i16>(store).await?.pop().map(|(_, set)| set).unwrap_or_default();
+    let transactions = features::FEATURES.iter().filter(|feature| feature.name == TRANSACTION_VERSION);
+    for (name, level) in transactions.map(|feature| (feature.name, features::level(&set, feature))) {
+        // One at 0 is not in force, and not told of.
+        if level > 0 {
+            records.push(&m::FeatureLevelRecord { name: name.to_owned(), feature_level: level }, 0)?;
+        }
     }
     let features = records.0.clone();
     for ((kind, name), values) in stored::<Resource, String>(store).await? {

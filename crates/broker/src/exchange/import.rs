@@ -17,6 +17,7 @@ use crate::api::PRODUCER_IDS;
 use crate::catalog::{self, PARTITIONS_MAX, TopicRecord};
 use crate::config::{self, Values};
 use crate::entries::{Key, stored};
+use crate::features::{Cluster, Levels, TRANSACTION_VERSION};
 use crate::log_dir::{DirStop, LogDir};
 use crate::quotas::{self, Entity, Limits};
 use crate::resources::{Kind, Resource};
@@ -180,6 +181,7 @@ struct Plan {
     topics: BTreeMap<String, TopicRecord>,
     resources: BTreeMap<Resource, Values>,
     quotas: BTreeMap<Entity, Limits>,
+    transaction_version: i16,
     /// Leader epochs by topic and partition.
     epochs: BTreeMap<(String, i32), i32>,
     left_out: Vec<String>,
@@ -191,6 +193,8 @@ impl Plan {
             topics: BTreeMap::new(),
             resources: BTreeMap::new(),
             quotas: BTreeMap::new(),
+            // One that is not told of is not in force.
+            transaction_version: image.features.get(TRANSACTION_VERSION).copied().unwrap_or(0),
             epochs: BTreeMap::new(),
             left_out: Vec::new(),
         };
@@ -315,6 +319,9 @@ impl Plan {
         ops.extend(self.quotas.iter().map(|(entity, limits)| {
             Op::put(entity.stored(), serde_json::to_vec(limits).expect("a map of numbers"))
         }));
+        let level = self.transaction_version;
+        let levels = Levels::from([(TRANSACTION_VERSION.to_owned(), level)]);
+        ops.push(Op::put(Cluster.stored(), serde_json::to_vec(&levels).expect("a map of numbers")));
         if next_id > 0 {
             ops.push(Op::put(PRODUCER_IDS, next_id.to_string()));
         }

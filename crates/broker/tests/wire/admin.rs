@@ -13,7 +13,7 @@ use kafka_wire::messages::*;
 use kafka_wire::record::Producer;
 use kafka_wire::{ErrorCode, Uuid};
 
-use crate::common::{Raw, Served, append, batch, code, create};
+use crate::common::{Raw, Served, append, batch, code, create, options};
 
 #[tokio::test]
 async fn elections_and_reassignments() {
@@ -88,7 +88,6 @@ async fn features_quorum_and_brokers() {
     assert_eq!(update(&mut raw, "metadata.version", 20, 1).await.0, ErrorCode::InvalidUpdateVersion);
     assert_eq!(update(&mut raw, "metadata.version", 20, 2).await.0, ErrorCode::InvalidUpdateVersion);
     assert_eq!(update(&mut raw, "transaction.version", 2, 1).await.0, ErrorCode::None);
-    assert_eq!(update(&mut raw, "transaction.version", 1, 2).await.0, ErrorCode::InvalidUpdateVersion);
     assert_eq!(update(&mut raw, "share.version", 1, 1).await.0, ErrorCode::InvalidUpdateVersion);
     let ask = |topic: &str, partition_index| DescribeQuorumRequest {
         topics: vec![quorum::TopicData {
@@ -110,6 +109,98 @@ async fn features_quorum_and_brokers() {
         let response: UnregisterBrokerResponse = raw.call(0, &UnregisterBrokerRequest { broker_id }).await;
         assert_eq!(code(response.error_code), expect);
     }
+    served.stop().await;
+}
+
+/// The transaction version goes down, safely or not, and up again, as Kafka 4.3 answered the same requests; clients are told
+/// of a newer epoch, and it outlives the broker.
+#[tokio::test]
+async fn the_transaction_version_is_lowered_and_raised() {
+    const UPGRADE: i8 = 1;
+    const SAFE: i8 = 2;
+    const UNSAFE: i8 = 3;
+    let (fine, invalid) = (ErrorCode::None, ErrorCode::InvalidUpdateVersion);
+    let (dir, store) = (tempfile::tempdir().unwrap(), testkit::MemStore::shared());
+    let served = Served::with(options(dir.path()), store.clone()).await;
+    let mut raw = served.raw().await;
+    let told = async |raw: &mut Raw| {
+        let name =
+            ApiVersionsRequest { client_software_name: "t".into(), client_software_version: "1".into() };
+        let response: ApiVersionsResponse = raw.call(4, &name).await;
+        let found = response.finalized_features.iter().find(|found| found.name == "transaction.version");
+        let supported = response.supported_features.iter().find(|of| of.name == "transaction.version");
+        assert_eq!(supported.map(|of| (of.min_version, of.max_version)), Some((0, 2)));
+        let level = found.map(|found| {
+            assert_eq!(found.min_version_level, found.max_version_level);
+            found.max_version_level
+        });
+        (level, response.finalized_features_epoch)
+    };
+    let key = |feature: &str, max_version_level, upgrade_type| FeatureUpdateKey {
+        feature: feature.into(),
+        max_version_level,
+        allow_downgrade: false,
+        upgrade_type,
+    };
+    let update = async |raw: &mut Raw, feature_updates, validate_only| {
+        let request = UpdateFeaturesRequest { feature_updates, validate_only, ..Default::default() };
+        let response: UpdateFeaturesResponse = raw.call(2, &request).await;
+        assert!(response.results.is_empty());
+        (code(response.error_code), response.error_message.unwrap_or_default())
+    };
+    let head =
+        "The update failed for all features since the following feature had an error: Invalid update version";
+    let of = |level: i16, kind| vec![key("transaction.version", level, kind)];
+    assert_eq!(told(&mut raw).await, (Some(2), 0));
+    let text = format!(
+        "{head} 1 for feature transaction.version. Can't downgrade the version of this feature without setting the \
+         upgrade type to either safe or unsafe downgrade."
+    );
+    assert_eq!(update(&mut raw, of(1, UPGRADE), false).await, (invalid, text));
+    let text = format!(
+        "{head} 1 for feature transaction.version. The controller does not support the given upgrade type."
+    );
+    assert_eq!(update(&mut raw, of(1, 0), false).await, (invalid, text));
+    let text = format!("{head} -1 for feature transaction.version. A feature version cannot be less than 0.");
+    assert_eq!(update(&mut raw, of(-1, UNSAFE), false).await, (invalid, text));
+    // What is only checked, and what comes with something that cannot be, changes nothing.
+    assert_eq!(update(&mut raw, of(1, SAFE), true).await, (fine, String::new()));
+    let both = [of(1, SAFE), vec![key("metadata.version", 20, SAFE)]].concat();
+    assert_eq!(update(&mut raw, both, false).await.0, invalid);
+    assert_eq!(told(&mut raw).await, (Some(2), 0));
+
+    assert_eq!(update(&mut raw, of(1, SAFE), false).await, (fine, String::new()));
+    let (level, first) = told(&mut raw).await;
+    assert!(level == Some(1) && first > 0, "{level:?} {first}");
+    assert_eq!(update(&mut raw, of(1, UNSAFE), false).await, (fine, String::new()));
+    let text = format!("{head} 2 for feature transaction.version. Can't downgrade to a newer version.");
+    assert_eq!(update(&mut raw, of(2, SAFE), false).await, (invalid, text));
+    assert_eq!(update(&mut raw, of(0, UNSAFE), false).await, (fine, String::new()));
+    let (level, second) = told(&mut raw).await;
+    assert!(level.is_none() && second > first, "one at 0 is not told: {level:?} {second}");
+    served.stop().await;
+
+    let served = Served::with(options(dir.path()), store).await;
+    let mut raw = served.raw().await;
+    assert_eq!(told(&mut raw).await, (None, second));
+    let text =
+        format!("{head} 3 for feature transaction.version. Local controller 1 only supports versions 0-2");
+    assert_eq!(update(&mut raw, of(3, UPGRADE), false).await, (invalid, text));
+    // The oldest version of the request names its downgrades otherwise, and tells of each feature.
+    let request = UpdateFeaturesRequest { feature_updates: of(2, UPGRADE), ..Default::default() };
+    let response: UpdateFeaturesResponse = raw.call(0, &request).await;
+    let results: Vec<_> = response.results.iter().map(|of| (&*of.feature, of.error_code)).collect();
+    assert_eq!((response.error_code, results), (0, vec![("transaction.version", 0)]));
+    assert_eq!(told(&mut raw).await.0, Some(2));
+    let mut lower = of(1, UPGRADE);
+    let request = UpdateFeaturesRequest { feature_updates: lower.clone(), ..Default::default() };
+    let response: UpdateFeaturesResponse = raw.call(0, &request).await;
+    assert_eq!(code(response.error_code), invalid);
+    lower[0].allow_downgrade = true;
+    let request = UpdateFeaturesRequest { feature_updates: lower, ..Default::default() };
+    let response: UpdateFeaturesResponse = raw.call(0, &request).await;
+    assert_eq!(response.error_code, 0);
+    assert_eq!(told(&mut raw).await.0, Some(1));
     served.stop().await;
 }
 

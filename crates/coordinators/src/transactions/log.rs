@@ -6,19 +6,23 @@ use kafka_wire::internal::{decode_key, decode_value, encode_key, encode_value, k
 use kafka_wire::records::transaction_log_value::PartitionsSchema;
 use kafka_wire::records::{TransactionLogKey, TransactionLogValue};
 
+use super::VERSION_OLD;
 use super::state::{NO_EPOCH, Partitions, State, Transaction};
 use crate::desk::LogRecord;
 
-/// The version that goes with transaction version 2.
+/// The version of values that goes with transaction version 1 and later: with fields that older brokers do not know.
 const VALUE_VERSION: i16 = 1;
+/// The one that goes with transaction version 0.
+const VALUE_VERSION_OLD: i16 = 0;
 
 /// The key of an id's records.
 fn key(id: &str) -> Bytes {
     encode_key(&TransactionLogKey { transactional_id: id.to_owned() }).expect("ids fit")
 }
 
-/// An id as it is from now on.
-pub(super) fn record(id: &str, t: &Transaction) -> LogRecord {
+/// An id as it is from now on, for a cluster at this transaction version.
+pub(super) fn record(id: &str, t: &Transaction, level: i16) -> LogRecord {
+    let version = if level > VERSION_OLD { VALUE_VERSION } else { VALUE_VERSION_OLD };
     let partitions = t.partitions.iter().map(|(topic, partitions)| PartitionsSchema {
         topic: topic.clone(),
         partition_ids: partitions.iter().copied().collect(),
@@ -36,7 +40,7 @@ pub(super) fn record(id: &str, t: &Transaction) -> LogRecord {
         transaction_start_timestamp_ms: t.started_ms,
         client_transaction_version: t.version,
     };
-    LogRecord { key: key(id), value: Some(encode_value(&value, VALUE_VERSION).expect("topics' names fit")) }
+    LogRecord { key: key(id), value: Some(encode_value(&value, version).expect("topics' names fit")) }
 }
 
 /// The end of an id.

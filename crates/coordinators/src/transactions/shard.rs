@@ -117,6 +117,8 @@ pub struct Shard {
     pub(super) entries: BTreeMap<String, Entry>,
     pub(super) now_ms: i64,
     options: Options,
+    /// The cluster's transaction version: how the log is written, and what this coordinator's own ends are.
+    level: i16,
     transitions: BTreeMap<WriteId, Transition>,
     next_write: WriteId,
     deadlines: BTreeSet<(i64, String)>,
@@ -133,6 +135,7 @@ impl Shard {
             entries: BTreeMap::new(),
             now_ms: 0,
             options,
+            level: VERSION,
             transitions: BTreeMap::new(),
             next_write: WriteId(1),
             deadlines: BTreeSet::new(),
@@ -305,9 +308,14 @@ impl Shard {
         }
     }
 
+    /// Sets the cluster's transaction version, which is [`VERSION`] at first.
+    pub fn set_version(&mut self, level: i16) {
+        self.level = level;
+    }
+
     /// Aborts an open transaction over its producer's head, whose epoch is over with it.
     pub(super) fn fence(&mut self, id: &str, reply: Option<(Token, Response)>) {
-        match self.prepare(id, false, VERSION) {
+        match self.prepare(id, false, self.level).map(Transaction::fenced) {
             Ok(next) => self.write(id, next, Then::Prepared(reply)),
             Err(code) => {
                 self.out.replies.extend(reply.map(|(token, response)| (token, failed(&response, code))));
@@ -325,7 +333,7 @@ impl Shard {
 
     /// Writes a transition.
     pub(super) fn write(&mut self, id: &str, next: Transaction, then: Then) {
-        let record = record(id, &next);
+        let record = record(id, &next, self.level);
         self.put(id, record, Some(next), then);
     }
 

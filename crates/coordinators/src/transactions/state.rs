@@ -188,6 +188,14 @@ impl Transaction {
         next
     }
 
+    /// The same of a prepared end that its producer did not ask for: the epoch rises in any version.
+    pub fn fenced(self) -> Self {
+        match self.version >= VERSION {
+            true => self,
+            false => Self { epoch: self.epoch.saturating_add(1), last_epoch: NO_EPOCH, ..self },
+        }
+    }
+
     /// All markers are written.
     pub fn completed(&self, now_ms: i64) -> Self {
         let commit = self.state == State::PrepareCommit;

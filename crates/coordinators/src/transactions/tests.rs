@@ -220,6 +220,59 @@ fn a_transaction_goes_through_its_states() {
     }
 }
 
+/// A cluster at an older transaction version: an end of the coordinator's own raises the epoch by one and is of that version,
+/// no other producer id follows, and version 0 writes what older brokers read. Clients' ends are as they ask.
+#[test]
+fn older_versions_of_the_cluster() {
+    for (level, value_version) in [(0, 0), (1, 1), (VERSION, 1)] {
+        for by_time in [false, true] {
+            let mut desk = Desk::new();
+            desk.shard.set_version(level);
+            let (_, id, epoch) = desk.init(None);
+            assert_eq!(desk.add((id, epoch), VERSION_OLD), ErrorCode::None);
+            if by_time {
+                let effects = desk.shard.poll(desk.shard.next_deadline().unwrap());
+                desk.settle(effects);
+            } else {
+                assert_eq!(desk.init(None).0, ErrorCode::ConcurrentTransactions);
+            }
+            let markers = &desk.markers[0];
+            assert_eq!((markers.version, markers.epoch, markers.commit), (level, epoch + 1, false));
+            desk.mark();
+            assert_eq!(desk.state(), State::CompleteAbort);
+            assert_eq!(desk.end((id, epoch), true, 3).0, ErrorCode::ProducerFenced);
+            assert_eq!(desk.init(None), (ErrorCode::None, id, epoch + 2));
+            for record in &desk.records {
+                let value = record.value.as_ref().unwrap();
+                assert_eq!(value[..2], [0, value_version], "a value of version {level}");
+            }
+            let mut loaded = Shard::new(Options::default());
+            desk.records.iter().for_each(|r| loaded.replay(&r.key, r.value.as_ref()).unwrap());
+            let read = &loaded.entries["x"].now;
+            assert_eq!((read.producer_id, read.epoch, read.state), (id, epoch + 2, State::Empty));
+        }
+        let mut desk = Desk::new();
+        desk.shard.set_version(level);
+        let (_, id, _) = desk.init(None);
+        desk.set(|t| t.epoch = i16::MAX - 1);
+        assert_eq!(desk.add((id, i16::MAX - 1), VERSION_OLD), ErrorCode::None);
+        desk.stock();
+        assert_eq!(desk.init(None).0, ErrorCode::ConcurrentTransactions);
+        let now = &desk.shard.entries["x"].now;
+        assert_eq!((now.producer_id, now.epoch, now.next_producer_id >= 0), (id, i16::MAX, level == VERSION));
+        // The next session has another id in any case.
+        desk.mark();
+        assert!(desk.init(None).1 > id);
+        // A client that knows version 2 and has not heard of the change yet.
+        let mut desk = Desk::new();
+        desk.shard.set_version(level);
+        let (_, id, epoch) = desk.init(None);
+        assert_eq!(desk.add((id, epoch), VERSION), ErrorCode::None);
+        assert_eq!(desk.end((id, epoch), true, 5), (ErrorCode::None, id, epoch + 1));
+        assert_eq!(desk.markers[0].version, VERSION);
+    }
+}
+
 #[test]
 fn a_producer_raises_its_own_epoch() {
     let mut desk = Desk::new();
