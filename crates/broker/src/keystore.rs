@@ -1,11 +1,13 @@
-//! Where listeners' keys and certificates come from: PEM, or PKCS12 stores as Java's keytool makes them.
+//! Where listeners' keys and certificates come from: PEM, or stores as Java's keytool makes them.
 //!
 //! ```text
 //! ssl.keystore.type=PEM     .location: a file with both; or .certificate.chain and .key. A key may be under ssl.key.password
 //! ssl.keystore.type=PKCS12  .location, .password
-//! ssl.keystore.type=JKS     the default: as Java does, what is in the file decides; Java's own format is not read
+//! ssl.keystore.type=JKS     .location, .password; the key under ssl.key.password, or else the store's
 //! ```
-//! The same of `ssl.truststore`.
+//! The same of `ssl.truststore`. JKS is the default: as Java does, what is in the file decides between it and PKCS12.
+
+mod jks;
 
 use base::disk::Disk;
 use p12_keystore::{KeyStore, KeyStoreEntry, Pkcs12ImportPolicy};
@@ -15,8 +17,8 @@ use pkcs8::{EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef, Sec
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// How Java's own format begins.
-const JKS_MAGIC: [u8; 4] = [0xfe, 0xed, 0xfe, 0xed];
+use jks::Jks;
+
 const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
 /// Keys of elliptic curves (id-ecPublicKey).
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -24,6 +26,7 @@ const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const INTEGER: u8 = 0x02;
 const BITS: u8 = 0x03;
 const OCTETS: u8 = 0x04;
+const OBJECT_ID: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 const PUBLIC_HALF: u8 = 0xa1;
 /// How long lines of PEM are.
@@ -42,6 +45,7 @@ pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>
 enum Content {
     Pem(Vec<u8>),
     Pkcs12(KeyStore),
+    Jks(Jks),
 }
 
 impl Stores<'_> {
@@ -56,6 +60,7 @@ impl Stores<'_> {
         let (chain, key) = (inline("ssl.keystore.certificate.chain"), inline("ssl.keystore.key"));
         let pem = match stored {
             Some(Content::Pkcs12(store)) => return from_pkcs12(&store),
+            Some(Content::Jks(store)) => return self.unlocked(&store),
             Some(Content::Pem(pem)) => Some(pem),
             None => None,
         };
@@ -84,6 +89,7 @@ impl Stores<'_> {
                 };
                 Ok(store.entries().filter_map(certificate).collect())
             }
+            Some(Content::Jks(store)) => Ok(store.certificates),
         }
     }
 
@@ -91,7 +97,7 @@ impl Stores<'_> {
     fn content(&self, store: &str) -> Result<Option<Content>, String> {
         let kind = self.get(&format!("{store}.type")).unwrap_or_else(|| "JKS".into()).to_ascii_uppercase();
         if !["PEM", "PKCS12", "JKS"].contains(&kind.as_str()) {
-            return Err(format!("{store}.type {kind} is not served, PEM and PKCS12 are"));
+            return Err(format!("{store}.type {kind} is not served, PEM, PKCS12 and JKS are"));
         }
         let inline = ["certificate.chain", "key", "certificates"];
         if kind != "PEM" && inline.iter().any(|key| self.get(&format!("{store}.{key}")).is_some()) {
@@ -102,17 +108,30 @@ impl Stores<'_> {
         if kind == "PEM" {
             return Ok(Some(Content::Pem(bytes)));
         }
-        if bytes.starts_with(&JKS_MAGIC) {
-            return Err(format!(
-                "{path} is in Java's own format, which is not read; `keytool -importkeystore -srckeystore {path} \
-                 -destkeystore {path}.p12 -deststoretype PKCS12` makes one that is"
-            ));
+        let password = self.get(&format!("{store}.password"));
+        if bytes.starts_with(&jks::MAGIC) {
+            let read = Jks::read(&bytes, password.as_deref());
+            let read =
+                read.map_err(|error| format!("{path} is no JKS store under {store}.password: {error}"))?;
+            return Ok(Some(Content::Jks(read)));
         }
-        let password = self.get(&format!("{store}.password")).unwrap_or_default();
+        let password = password.unwrap_or_default();
         let read = KeyStore::from_pkcs12(&bytes, &password, Pkcs12ImportPolicy::Relaxed);
         let store =
             read.map_err(|error| format!("{path} is no PKCS12 store under {store}.password: {error}"))?;
         Ok(Some(Content::Pkcs12(store)))
+    }
+
+    /// The first key of a store of Java's own, with its certificates.
+    fn unlocked(&self, store: &Jks) -> Result<Identity, String> {
+        let entry = store.keys.first().ok_or("the keystore has no private key")?;
+        let own = self.get("ssl.key.password").map(|password| ("ssl.key.password", password));
+        let stores = || self.get("ssl.keystore.password").map(|password| ("ssl.keystore.password", password));
+        let (under, password) =
+            own.or_else(stores).ok_or("the key is under a password: set ssl.keystore.password")?;
+        let key = entry.unlock(&password).map_err(|error| format!("keystore under {under}: {error}"))?;
+        let key = completed(PrivatePkcs8KeyDer::from(key).into(), &entry.chain);
+        Ok((entry.chain.clone(), key))
     }
 }
 
@@ -227,6 +246,12 @@ mod tests {
         Stores { disk: &RealDisk, get: &find }.identity()
     }
 
+    fn trusted(pairs: &[(&str, &str)]) -> Result<Vec<CertificateDer<'static>>, String> {
+        let find =
+            |key: &str| pairs.iter().find(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned());
+        Stores { disk: &RealDisk, get: &find }.trusted()
+    }
+
     fn signed() -> rcgen::CertifiedKey<rcgen::KeyPair> {
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
     }
@@ -309,10 +334,6 @@ mod tests {
         }
         let error = identity(&[given[0], ("ssl.keystore.password", "wrong")]).unwrap_err();
         assert!(error.contains("no PKCS12 store under ssl.keystore.password"), "{error}");
-        let java = write("keys.jks", &[&JKS_MAGIC[..], &[0; 20]].concat());
-        assert!(
-            identity(&[("ssl.keystore.location", &java)]).unwrap_err().contains("keytool -importkeystore")
-        );
         assert!(identity(&[("ssl.keystore.type", "BCFKS")]).unwrap_err().contains("is not served"));
         assert!(identity(&[("ssl.keystore.key", "x")]).unwrap_err().contains("must be PEM"));
         assert!(identity(&[]).unwrap_err().contains("needs ssl.keystore"));
@@ -320,12 +341,52 @@ mod tests {
         let mut store = KeyStore::new();
         store.add_entry("ca", KeyStoreEntry::Certificate(certificate));
         let file = write("trust.p12", &store.writer("secret").write().unwrap());
-        let find = |key: &str| match key {
-            "ssl.truststore.location" => Some(file.clone()),
-            "ssl.truststore.password" => Some("secret".to_owned()),
-            _ => None,
+        let given = [("ssl.truststore.location", &*file), ("ssl.truststore.password", "secret")];
+        assert_eq!(trusted(&given).unwrap(), [signed.cert.der().clone()]);
+    }
+
+    /// Of keytool; see `jks`.
+    #[test]
+    fn stores_of_javas_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.to_str().unwrap().to_owned()
         };
-        let trusted = Stores { disk: &RealDisk, get: &find }.trusted().unwrap();
-        assert_eq!(trusted, [signed.cert.der().clone()]);
+        let ec = write("ec.jks", include_bytes!("keystore/testdata/ec.jks"));
+        let rsa = write("rsa.jks", include_bytes!("keystore/testdata/rsa.jks"));
+        let trust = write("trust.jks", include_bytes!("keystore/testdata/trust.jks"));
+        let usable = |(_, key): &Identity| rustls::crypto::ring::sign::any_supported_type(key).is_ok();
+        let (at, under) = (|file| ("ssl.keystore.location", file), ("ssl.keystore.password", "changeit"));
+        for kind in [&[][..], &[("ssl.keystore.type", "JKS")], &[("ssl.keystore.type", "PKCS12")]] {
+            let own = [at(&*ec), under, ("ssl.key.password", "otherpass")];
+            let found = identity(&[&own[..], kind].concat()).unwrap();
+            assert!(usable(&found) && found.0.len() == 1);
+            // The key is under the store's password where it has none of its own.
+            assert!(usable(&identity(&[&[at(&*rsa), under][..], kind].concat()).unwrap()));
+        }
+        let refused = |pairs: &[(&str, &str)]| identity(pairs).unwrap_err();
+        let error = refused(&[at(&rsa), ("ssl.keystore.password", "wrong")]);
+        let text =
+            "rsa.jks is no JKS store under ssl.keystore.password: it was damaged, or the password is wrong";
+        assert!(error.ends_with(text), "{error}");
+        let error = refused(&[at(&ec), under]);
+        assert_eq!(
+            error,
+            "keystore under ssl.keystore.password: its key was damaged, or the password is wrong"
+        );
+        let error = refused(&[at(&ec), under, ("ssl.key.password", "wrong")]);
+        assert_eq!(error, "keystore under ssl.key.password: its key was damaged, or the password is wrong");
+        assert!(refused(&[at(&ec)]).contains("set ssl.keystore.password"));
+        assert_eq!(refused(&[at(&trust), under]), "the keystore has no private key");
+
+        let at = ("ssl.truststore.location", &*trust);
+        // As in Java, certificates need no password, and a wrong one is told.
+        for more in [&[][..], &[("ssl.truststore.password", "changeit")]] {
+            assert_eq!(trusted(&[&[at][..], more].concat()).unwrap().len(), 2);
+        }
+        let error = trusted(&[at, ("ssl.truststore.password", "wrong")]).unwrap_err();
+        assert!(error.contains("no JKS store under ssl.truststore.password"), "{error}");
     }
 }

@@ -370,37 +370,34 @@ async fn the_transaction_version_by_kafkas_tool() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keystores_of_keytool() {
     let Some(class_path) = class_path() else { return };
+    // Only in Java's own format a key may have a password of its own.
+    for (kind, key_password) in [("PKCS12", "secret-1"), ("JKS", "secret-2")] {
+        keystores_of(&class_path, kind, key_password).await;
+    }
+}
+
+async fn keystores_of(class_path: &str, kind: &str, key_password: &str) {
     let root = tempfile::tempdir().expect("a directory");
     let path = |name: &str| root.path().join(name).display().to_string();
-    let (keys, trust, certificate) = (path("keys.p12"), path("trust.p12"), path("certificate.pem"));
+    let (keys, trust, certificate) = (path("keys"), path("trust"), path("certificate.pem"));
     let keytool = |args: &[&str]| {
-        let secret = ["-storepass", "secret-1", "-noprompt"];
+        let secret = ["-storepass", "secret-1", "-storetype", kind, "-noprompt"];
         let done =
             std::process::Command::new("keytool").args(args).args(secret).output().expect("keytool runs");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     };
     let made =
         ["-genkeypair", "-alias", "broker", "-keyalg", "EC", "-dname", "CN=localhost", "-validity", "2"];
-    let named = ["-ext", "SAN=dns:localhost,ip:127.0.0.1", "-storetype", "PKCS12", "-keystore", &keys];
+    let named = ["-ext", "SAN=dns:localhost,ip:127.0.0.1", "-keypass", key_password, "-keystore", &keys];
     keytool(&[&made[..], &named].concat());
     keytool(&["-exportcert", "-rfc", "-alias", "broker", "-keystore", &keys, "-file", &certificate]);
-    keytool(&[
-        "-importcert",
-        "-alias",
-        "ca",
-        "-file",
-        &certificate,
-        "-storetype",
-        "PKCS12",
-        "-keystore",
-        &trust,
-    ]);
+    keytool(&["-importcert", "-alias", "ca", "-file", &certificate, "-keystore", &trust]);
     let stores = [
-        ("ssl.keystore.type", "PKCS12"),
+        ("ssl.keystore.type", kind),
         ("ssl.keystore.location", &keys),
         ("ssl.keystore.password", "secret-1"),
-        ("ssl.key.password", "secret-1"),
-        ("ssl.truststore.type", "PKCS12"),
+        ("ssl.key.password", key_password),
+        ("ssl.truststore.type", kind),
         ("ssl.truststore.location", &trust),
         ("ssl.truststore.password", "secret-1"),
     ];
@@ -412,7 +409,7 @@ async fn keystores_of_keytool() {
     let client = path("client.properties");
     let lines = stores.map(|(name, value)| format!("{name}={value}\n")).concat();
     std::fs::write(&client, format!("security.protocol=SSL\n{lines}")).expect("written");
-    let tools = Tools { class_path, bootstrap: served.bootstrap() };
+    let tools = Tools { class_path: class_path.to_owned(), bootstrap: served.bootstrap() };
     tools.run(TOPICS, &["--create", "--topic", "guarded", "--command-config", &client]).await;
     let listed = tools.run(TOPICS, &["--list", "--command-config", &client]).await;
     assert_eq!(listed.trim(), "guarded");
