@@ -719,7 +719,7 @@ pub(super) fn kind(service: &str, method: &str) -> &'static str {
 }
 
 /// A code as Go prints it.
-fn code_name(code: Code) -> &'static str {
+pub(super) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "Canceled",

@@ -20,7 +20,7 @@ use super::Batch;
 use super::counts::Counts;
 use super::queue::Queue;
 use super::wire::{self, BATCH_BYTES, Wire};
-use crate::door::{Door, convert, error};
+use crate::door::{Door, convert, error, metrics};
 
 /// The id of an answer that is no watch's; also what a watch that was not made gets.
 const NO_WATCH: i64 = -1;
@@ -98,6 +98,12 @@ pub(super) struct Session {
 struct Gone;
 
 type Step = Result<(), Gone>;
+
+/// A refusal as Go shows an error of gRPC: etcd gives those of permissions so, and its client reads there that it must
+/// log in again.
+fn as_go_shows(refusal: &Status) -> String {
+    format!("rpc error: code = {} desc = {}", metrics::code_name(refusal.code()), refusal.message())
+}
 
 impl Session {
     pub(super) fn new(
@@ -231,7 +237,7 @@ impl Session {
         let key = if create.key.is_empty() { first } else { create.key };
         let keys = convert::key_range(key, create.range_end);
         if let Err(refusal) = self.permit(&keys).await {
-            return self.refuse(refusal.message()).await;
+            return self.refuse(&as_go_shows(&refusal)).await;
         }
         if matches!(&keys, KeyRange::Span { start, end } if !end.is_empty() && start >= end) {
             return self.refuse(EMPTY_RANGE).await;
