@@ -72,7 +72,7 @@ impl Services {
     }
 
     /// Serves one request of a connection, whatever it is.
-    pub(crate) async fn serve(&self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn serve(self: &Arc<Self>, request: Request<Body>) -> Response<Body> {
         if !is_grpc(&request) {
             return super::http::serve(self, &self.door, request).await;
         }

@@ -26,12 +26,19 @@ const CORS_METHODS: &str = "POST, GET, OPTIONS, PUT, DELETE";
 const CORS_HEADERS: &str = "accept, content-type, authorization";
 
 /// Serves what is not gRPC, and tells browsers whose pages may read the answer.
-pub(super) async fn serve(services: &Services, door: &Arc<Door>, request: Request<Body>) -> Response<Body> {
+pub(super) async fn serve(
+    services: &Arc<Services>,
+    door: &Arc<Door>,
+    request: Request<Body>,
+) -> Response<Body> {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match *request.method() {
         Method::OPTIONS => Response::new(Body::empty()),
         _ => serve_page(services, door, request).await,
     };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response;
+    }
     let every = door.cors.iter().any(|allowed| allowed == "*").then(|| HeaderValue::from_static("*"));
     let named =
         origin.filter(|origin| door.cors.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()));
@@ -44,7 +51,7 @@ pub(super) async fn serve(services: &Services, door: &Arc<Door>, request: Reques
     response
 }
 
-async fn serve_page(services: &Services, door: &Arc<Door>, request: Request<Body>) -> Response<Body> {
+async fn serve_page(services: &Arc<Services>, door: &Arc<Door>, request: Request<Body>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     if gateway::is_ours(&path) {
         return gateway::serve(services, request, door.store.auth_status().enabled).await;
@@ -119,7 +126,7 @@ fn text(status: StatusCode, body: impl Into<Bytes>, content: &'static str) -> Re
 }
 
 /// An error as Go's `http.Error` shows it.
-fn error(status: StatusCode, message: &str) -> Response<Body> {
+pub(super) fn error(status: StatusCode, message: &str) -> Response<Body> {
     let mut response = plain(status, format!("{message}\n"));
     no_sniff(&mut response);
     response

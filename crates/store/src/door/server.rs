@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! listener ──accept──▶ TLS (client certificate → Peer) ──preface──▶ http2 ──▶ hot calls, Services
-//!     │                                                  └─ else ──▶ hyper: HTTP/1.1 ──▶ Services
+//!     │                                                  └─ else ──▶ hyper: HTTP/1.1, WebSockets ──▶ Services
 //!     └── on shutdown: stop accepting, ask connections to finish, give them a little time
 //! ```
 
@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 
@@ -32,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CONNECTIONS_MAX: usize = 10_000;
 /// How long connections may finish what they do at shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// A connection's place among those that may be open; in every request's extensions over HTTP/1.1, for what it becomes.
+pub(super) type Slot = Arc<OwnedSemaphorePermit>;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -53,11 +57,9 @@ pub(crate) async fn listen(
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(services.clone(), acceptor.clone(), stream, tasks.clone());
-                tasks.spawn(TaskKind::Connection, "etcd connection", async move {
-                    let _slot = slot;
-                    connection.await
-                });
+                let slot = Slot::new(slot);
+                let connection = connection(services.clone(), acceptor.clone(), stream, slot, tasks.clone());
+                tasks.spawn(TaskKind::Connection, "etcd connection", connection);
             }
             // Out of descriptors, or the peer is gone already: both pass.
             Err(error) => {
@@ -72,18 +74,27 @@ async fn connection(
     services: Arc<Services>,
     acceptor: Option<TlsAcceptor>,
     stream: TcpStream,
+    slot: Slot,
     tasks: Tasks,
 ) -> Result<(), BoxError> {
     stream.set_nodelay(true)?;
-    let Some(acceptor) = acceptor else { return speak(services, Peer::default(), stream, tasks).await };
+    let Some(acceptor) = acceptor else {
+        return speak(services, Peer::default(), stream, slot, tasks).await;
+    };
     let tls = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await??;
     let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let user = certificate.and_then(|der| identity::x509::principal(der).ok());
     let peer = Peer { common_name: user.map(|user| user.name.into()) };
-    speak(services, peer, tls, tasks).await
+    speak(services, peer, tls, slot, tasks).await
 }
 
-async fn speak<S>(services: Arc<Services>, peer: Peer, stream: S, tasks: Tasks) -> Result<(), BoxError>
+async fn speak<S>(
+    services: Arc<Services>,
+    peer: Peer,
+    stream: S,
+    slot: Slot,
+    tasks: Tasks,
+) -> Result<(), BoxError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -95,11 +106,13 @@ where
     let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         let services = services.clone();
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(slot.clone());
         async move { Ok::<_, Infallible>(services.serve(request.map(Body::new)).await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),
         () = token.cancelled() => connection.as_mut().graceful_shutdown(),

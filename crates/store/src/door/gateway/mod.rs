@@ -6,11 +6,14 @@
 //! ```
 //! What grpc-gateway does in etcd: field names as in the interface definition, unset fields left out, 64-bit integers as
 //! text, bytes in base64, unknown fields ignored. A method that streams takes JSON values one after the other, and answers
-//! with lines `{"result":...}`, the last of which may be `{"error":...}`.
+//! with lines `{"result":...}`, the last of which may be `{"error":...}`. Both ways over a WebSocket too, see `socket`.
 
 mod body;
 mod explain;
 mod json;
+mod socket;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -42,10 +45,13 @@ pub(super) fn is_ours(path: &str) -> bool {
 }
 
 /// Serves a request of the gateway. `auth` is whether callers must say who they are.
-pub(super) async fn serve(services: &Services, request: Request<Body>, auth: bool) -> Response<Body> {
+pub(super) async fn serve(services: &Arc<Services>, request: Request<Body>, auth: bool) -> Response<Body> {
     let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
     if auth && peer.common_name.is_some() {
         return super::grpc::plain(StatusCode::BAD_REQUEST, COMMON_NAME.to_owned());
+    }
+    if socket::is_asked_for(&request) {
+        return socket::open(services, peer, request);
     }
     match route(request.method(), request.uri().path()) {
         Ok(method) => call(services, method, peer, request).await,
