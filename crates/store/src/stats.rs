@@ -329,4 +329,29 @@ mod tests {
         assert_eq!(numbers.cumulative(), [(1.0, 1), (2.0, 2), (4.0, 3)]);
         assert_eq!((numbers.count(), numbers.sum()), (4, 66.0));
     }
+
+    #[test]
+    fn what_is_applied_together_shares_the_time_and_is_slow_together() {
+        let stats = Stats::default();
+        let changes = |ops| Entry::Txn(store_api::Txn { success: ops, ..store_api::Txn::default() });
+        let put = || store_api::Op::put("k", "v");
+        let entries = [
+            changes(vec![put()]),
+            changes(vec![put(), put()]),
+            changes(vec![store_api::Op::delete("k")]),
+            Entry::Compact { revision: store_api::Revision(3) },
+        ];
+        let compacted = Error::Compacted { compact_revision: store_api::Revision(5) };
+        let replies = [Err(Error::LeaseNotFound), Ok(Reply::Compacted), Ok(Reply::Compacted), Err(compacted)];
+        stats.took(&entries, &replies, SLOW);
+        assert_eq!(stats.slow.load(Ordering::Relaxed), 0);
+        stats.took(&entries, &replies, SLOW * 2);
+        assert_eq!(stats.slow.load(Ordering::Relaxed), 4);
+        let mut told = Vec::new();
+        stats.applies.each(|op, success, took| told.push((op, success, took.count(), took.sum())));
+        let each = |op: &str, success| (op.to_owned(), success, 2, 0.075);
+        let expect =
+            [each("Compaction", true), each("DeleteRange", true), each("Put", false), each("Txn", true)];
+        assert_eq!(told, expect);
+    }
 }

@@ -238,8 +238,17 @@ async fn what_goes_between_members_is_counted() {
     let seen = until(&address, &pair("active_peers"), 0.0).await;
     assert!(value(&seen, &pair("disconnected_peers_total")) >= 1.0);
     until_more(&address, &format!(r#"etcd_network_peer_sent_failures_total{{To="{id:x}"}}"#), 0.0).await;
-    leader.stop().await;
     members.remove(0).stop().await;
+    // Alone, it cannot know that it still leads, once the others' word is too old.
+    let began = Instant::now();
+    while kv.range(get("a")).await.is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it reads without the others");
+    }
+    let seen = page(&address).await;
+    for name in ["etcd_server_slow_read_indexes_total", "etcd_server_read_indexes_failed_total"] {
+        assert!(value(&seen, name) >= 1.0, "{name}");
+    }
+    leader.stop().await;
 }
 
 /// The name of a method's count of messages.

@@ -827,4 +827,19 @@ mod tests {
         assert_eq!((all.len(), counts("3.0"), counts("3.1")), (VERSIONS_MAX + 1, (1, 0), (2, 0)));
         assert_eq!(counts(UNKNOWN_VERSION), (3, 1));
     }
+
+    #[tokio::test]
+    async fn a_range_that_takes_long_is_slow() {
+        let metrics = Metrics::default();
+        let read = metrics.ranged(async { Ok::<_, ()>(()) });
+        read.await.unwrap();
+        assert_eq!(metrics.slow_ranges.get(), 0);
+        let read = metrics.ranged(async {
+            tokio::time::sleep(SLOW).await;
+            Err::<(), _>(())
+        });
+        read.await.unwrap_err();
+        let counts = (metrics.slow_ranges.get(), metrics.ranges.count(), metrics.refused_ranges.count());
+        assert_eq!(counts, (1, 1, 1));
+    }
 }
