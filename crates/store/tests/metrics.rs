@@ -23,6 +23,7 @@ use etcd_wire::etcdserverpb::request_op::Request;
 use etcd_wire::etcdserverpb::watch_request::RequestUnion;
 use store::raft::{Begin, ClusterOptions, Hands, MemberNode, NetworkOptions, Sizes, Timing};
 use store::{Options, Service};
+use store_api::{Op, Store as _, Txn};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::transport::Channel;
 
@@ -249,6 +250,38 @@ async fn what_goes_between_members_is_counted() {
         assert!(value(&seen, name) >= 1.0, "{name}");
     }
     leader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_state_that_goes_to_a_new_member_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let tasks = Tasks::new();
+    let alone = Service::start(Options::new(&first), &tasks).unwrap();
+    alone.txn(Txn { success: vec![Op::put("a", "1")], ..Txn::default() }).await.unwrap();
+    alone.close().await;
+    assert!(tasks.shutdown(Duration::from_secs(20)).await);
+    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let one = Member::start(&first, Begin::Alone, port()).await;
+    one.store.leader_changes().wait_for(Option::is_some).await.unwrap();
+    let listener = port();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let id = one.store.add_member(vec![url], true).await.unwrap();
+    let me = one.store.header();
+    let begin = Begin::Join { cluster_id: me.cluster_id, member_id: id };
+    let two = Member::start(&second, begin, listener).await;
+    let [sender, receiver] = [&one, &two].map(|member| member.door.addrs()[0].to_string());
+    let to = |what: &str| format!(r#"etcd_network_snapshot_send_{what}{{To="{id:x}"}}"#);
+    let from = |what: &str| format!(r#"etcd_network_snapshot_receive_{what}{{From="{:x}"}}"#, me.member_id);
+    let sent = until_more(&sender, &to("success"), 0.0).await;
+    let received = until_more(&receiver, &from("success"), 0.0).await;
+    for (seen, name) in [(&sent, &to as &dyn Fn(&str) -> String), (&received, &from)] {
+        assert_eq!(value(seen, &name("inflights_total")), 0.0);
+        assert_eq!(value(seen, &name("total_duration_seconds_count")), value(seen, &name("success")));
+        assert!(value(seen, &name("total_duration_seconds_sum")) > 0.0);
+    }
+    two.stop().await;
+    one.stop().await;
 }
 
 /// The name of a method's count of messages.

@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 use super::grpc::{Heads, Messages};
 use super::maintenance::{CLUSTER_VERSION, ETCD_VERSION};
 use super::{Door, hot};
+use crate::raft::peers::Moves;
 use crate::stats::{Compactions, Histogram, SLOW, Stats};
 
 /// A number that rises.
@@ -521,6 +522,29 @@ fn peers(page: &mut Page, door: &Door) {
     let name = "etcd_network_peer_round_trip_time_seconds";
     page.head(name, "histogram", "Seconds from a question that takes no work to its answer.");
     spoken.iter().for_each(|(id, peer)| page.buckets(name, &to(*id), &peer.round_trips));
+    let sends: Vec<_> = spoken.iter().map(|(id, peer)| (to(*id), &*peer.sends)).collect();
+    moves(page, "send", &sends);
+    let receives: Vec<_> = spoken.iter().map(|(id, peer)| (from(*id), &*peer.receives)).collect();
+    moves(page, "receive", &receives);
+}
+
+/// Whole states that were sent, or received, by their members' labels.
+fn moves(page: &mut Page, way: &str, all: &[(String, &Moves)]) {
+    for (at, (what, kind, help)) in [
+        ("success", "counter", "Whole states that arrived."),
+        ("failures", "counter", "Whole states that did not."),
+        ("inflights_total", "gauge", "Whole states that are under way."),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("etcd_network_snapshot_{way}_{what}");
+        page.head(&name, kind, help);
+        all.iter().for_each(|(labels, moves)| page.sample(&name, labels, moves.counts()[at]));
+    }
+    let name = format!("etcd_network_snapshot_{way}_total_duration_seconds");
+    page.head(&name, "histogram", "Seconds those took that arrived.");
+    all.iter().for_each(|(labels, moves)| page.buckets(&name, labels, &moves.took));
 }
 
 /// What is counted of another member, in the order it is told.

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use super::error::{PeerError, encode_answer};
 use super::machine::{LEADER_FAILED, Machine, Shared, SnapshotData, meta_of, receiving};
 use super::net::Line;
+use super::peers::Moving;
 use super::transfer::Incoming;
 use super::transport::{Handler, Lane, Transport};
 use super::types::{self, Command, MemberNode, Origin, Snapshot, TypeConfig};
@@ -73,7 +74,7 @@ pub(crate) struct Member {
     pub reads: mpsc::Sender<ReadWaiter>,
     /// Until then no vote is given: a member that has just started may have promised a leader to wait.
     pub votes_from: Instant,
-    pub incoming: Mutex<HashMap<(u64, u64), Incoming>>,
+    pub incoming: Mutex<HashMap<(u64, u64), (Incoming, Moving)>>,
     /// How long a leader counts as one without hearing from a majority.
     pub lease: Duration,
     /// Where its numbers for parked callers begin: other than in its last run.
@@ -459,23 +460,24 @@ impl Member {
         let patient = self.shared.hands.are_threads();
         let begun = self.shared.hands.run(move || Incoming::begin(&disk, &path, patient)).await;
         let begun = begun.map_err(|error| PeerError::Busy(error.to_string()))?;
-        self.incoming.lock().insert((from, id), begun);
+        let moving = self.shared.stats.peers.of(from).receives.begin();
+        self.incoming.lock().insert((from, id), (begun, moving));
         Ok(())
     }
 
-    fn take_incoming(&self, from: u64, id: u64) -> Result<Incoming, PeerError> {
+    fn take_incoming(&self, from: u64, id: u64) -> Result<(Incoming, Moving), PeerError> {
         let found = self.incoming.lock().remove(&(from, id));
         found.ok_or_else(|| PeerError::Busy("no such snapshot".to_owned()))
     }
 
     async fn add_chunk(&self, from: u64, id: u64, number: u64, chunk: Bytes) -> Result<(), PeerError> {
-        let mut incoming = self.take_incoming(from, id)?;
+        let (mut incoming, moving) = self.take_incoming(from, id)?;
         let added = self.shared.hands.run(move || {
             incoming.add(number, chunk)?;
             Ok(incoming)
         });
         let incoming = added.await.map_err(|error| PeerError::Busy(error.to_string()))?;
-        self.incoming.lock().insert((from, id), incoming);
+        self.incoming.lock().insert((from, id), (incoming, moving));
         Ok(())
     }
 
@@ -486,7 +488,7 @@ impl Member {
         chunks: u64,
         vote: types::Vote,
     ) -> Result<types::Vote, PeerError> {
-        let incoming = self.take_incoming(from, id)?;
+        let (incoming, moving) = self.take_incoming(from, id)?;
         let failed = |error: &dyn std::fmt::Display| PeerError::Busy(error.to_string());
         let received = self.shared.hands.run(move || {
             let received = incoming.end(chunks)?;
@@ -497,6 +499,7 @@ impl Member {
         tracing::info!(from, upto = ?meta.last_log_id, "received a whole state");
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(received)) };
         let done = self.raft.install_full_snapshot(vote, snapshot).await.map_err(|e| failed(&e))?;
+        moving.arrived();
         Ok(done.vote)
     }
 }

@@ -206,12 +206,15 @@ impl RaftNetworkV2<TypeConfig> for Network {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let moving = self.peer.sends.begin();
         let sending = send_snapshot(self.line.clone(), self.shared.clone(), vote);
-        tokio::select! {
+        let done = tokio::select! {
             biased;
-            done = sending => done.map_err(|e| StreamingError::Unreachable(Unreachable::new(&e))),
-            closed = cancel => Err(StreamingError::Closed(closed)),
-        }
+            done = sending => done.map_err(|e| StreamingError::Unreachable(Unreachable::new(&e)))?,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+        };
+        moving.arrived();
+        Ok(done)
     }
 }
 

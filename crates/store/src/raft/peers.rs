@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+// Simulated time in simulations.
+use tokio::time::Instant;
 
 use crate::stats::Histogram;
 
@@ -38,6 +40,9 @@ pub(crate) struct Peer {
     disconnections: AtomicU64,
     /// From a question that costs the other side nothing to its answer.
     pub round_trips: Histogram,
+    /// Whole states.
+    pub sends: Arc<Moves>,
+    pub receives: Arc<Moves>,
 }
 
 impl Default for Peer {
@@ -51,6 +56,64 @@ impl Default for Peer {
             connections: AtomicU64::new(0),
             disconnections: AtomicU64::new(0),
             round_trips: Histogram::new(0.0001, 16),
+            sends: Arc::default(),
+            receives: Arc::default(),
+        }
+    }
+}
+
+/// Whole states on their way from one member to another.
+#[derive(Debug)]
+pub(crate) struct Moves {
+    arrived: AtomicU64,
+    failed: AtomicU64,
+    under_way: AtomicU64,
+    /// Those that arrived.
+    pub took: Histogram,
+}
+
+impl Default for Moves {
+    /// With etcd's buckets.
+    fn default() -> Self {
+        let [arrived, failed, under_way] = [0; 3].map(AtomicU64::new);
+        Self { arrived, failed, under_way, took: Histogram::new(0.1, 10) }
+    }
+}
+
+impl Moves {
+    /// One sets out. It has failed if what is returned is dropped before it arrived.
+    pub(super) fn begin(self: &Arc<Self>) -> Moving {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        Moving { moves: self.clone(), began: Instant::now(), arrived: false }
+    }
+
+    /// How many arrived, failed, and are under way.
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        [&self.arrived, &self.failed, &self.under_way].map(|counter| counter.load(Ordering::Relaxed))
+    }
+}
+
+/// A whole state on its way.
+pub(crate) struct Moving {
+    moves: Arc<Moves>,
+    began: Instant,
+    arrived: bool,
+}
+
+impl Moving {
+    pub(super) fn arrived(mut self) {
+        self.arrived = true;
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        self.moves.under_way.fetch_sub(1, Ordering::Relaxed);
+        if self.arrived {
+            self.moves.arrived.fetch_add(1, Ordering::Relaxed);
+            self.moves.took.observe(self.began.elapsed());
+        } else {
+            self.moves.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
