@@ -435,6 +435,9 @@ struct Producer {
 struct World {
     random: Random,
     shard: Shard,
+    /// The cluster's transaction version; where it varies, clients hear late that it has changed, or never.
+    level: i16,
+    varies: bool,
     now_ms: i64,
     log: Vec<LogRecord>,
     writes: VecDeque<Write>,
@@ -468,6 +471,8 @@ impl World {
         Self {
             random,
             shard: Shard::new(Options { retry_ms: 50, ..Default::default() }),
+            level: VERSION,
+            varies: seed % 2 == 1,
             now_ms: 1,
             log: Vec::new(),
             writes: VecDeque::new(),
@@ -645,6 +650,7 @@ impl World {
             (self.producers[who].doing, self.producers[who].session) = (Doing::Nothing, None);
         }
         self.shard = Shard::new(Options { retry_ms: 50, ..Default::default() });
+        self.shard.set_version(self.level);
         for record in &self.log {
             self.shard.replay(&record.key, record.value.as_ref()).unwrap();
         }
@@ -655,6 +661,10 @@ impl World {
     fn step(&mut self) {
         match self.random.below(100) {
             0 => self.crash(),
+            1 if self.varies => {
+                self.level = self.random.below(3) as i16;
+                self.shard.set_version(self.level);
+            }
             1..=3 => {
                 self.now_ms += self.random.below(600) as i64;
                 let effects = self.shard.poll(self.now_ms);
