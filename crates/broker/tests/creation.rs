@@ -42,7 +42,9 @@ impl Meeting {
         self.more.notify_all();
         let alone = |_: &mut usize| self.most.load(Ordering::SeqCst) < 2;
         if self.waits.load(Ordering::SeqCst) {
-            drop(self.more.wait_timeout_while(making, PATIENCE, alone).unwrap());
+            let waited = self.more.wait_timeout_while(making, PATIENCE, alone).unwrap().1;
+            // Nobody else comes: the others need not wait as well.
+            self.waits.fetch_and(!waited.timed_out(), Ordering::SeqCst);
         }
     }
 }
