@@ -3,6 +3,11 @@
 //! Depth first over the operations that may come next (called before the earliest reply that is left), undoing what
 //! leads nowhere. What was tried, as the set of operations placed and the register's state after them, is never tried
 //! again.
+//!
+//! Most of what could make a search long are operations without an answer that nobody saw anything of: they may stand
+//! anywhere. Two things bound them. Such an operation is only placed right before one that needs what it did; an order in
+//! which it stands elsewhere explains as much without it. And of those that do the same only the first is tried: all
+//! that may come next now may come next for ever.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,27 +27,32 @@ struct Register {
     value: Option<Bytes>,
     /// None: written by an operation that was not answered; a read will tell.
     revision: Option<Revision>,
-    /// At or below which the store was when the register was last known.
+    /// The highest revision that is surely behind: the register's own, where that is known, is at most this.
     floor: Revision,
+    /// The last operation was a silent one: the next must need what it did.
+    silent: bool,
 }
 
 impl Register {
     fn new() -> Self {
-        Self { value: None, revision: Some(Revision(0)), floor: Revision(0) }
+        Self { revision: Some(Revision(0)), ..Self::default() }
     }
 
     fn written(&self, value: Option<&Bytes>, revision: Revision) -> Option<Self> {
-        (revision > self.floor).then(|| Self {
+        // What was written without an answer has a revision of its own.
+        let floor = if self.revision.is_some() { self.floor } else { self.floor.next() };
+        (revision > floor).then(|| Self {
             value: value.cloned(),
             revision: Some(if value.is_some() { revision } else { Revision(0) }),
             floor: revision,
+            silent: false,
         })
     }
 
     /// The register after somebody saw this, or None when nobody could have.
     fn seen(&self, found: Option<&Found>) -> Option<Self> {
         match (&self.value, found) {
-            (None, None) => Some(self.clone()),
+            (None, None) => Some(Self { silent: false, ..self.clone() }),
             (Some(value), Some(found)) if *value == found.value => {
                 let known = self.revision.is_none_or(|revision| revision == found.mod_revision);
                 let later = self.revision.is_some() || found.mod_revision > self.floor;
@@ -50,6 +60,7 @@ impl Register {
                     value: self.value.clone(),
                     revision: Some(found.mod_revision),
                     floor: self.floor.max(found.mod_revision),
+                    silent: false,
                 })
             }
             _ => None,
@@ -58,10 +69,17 @@ impl Register {
 
     /// After an operation. Of one that was not answered, `told` is the revision under which somebody saw its value.
     fn step(&self, operation: &Operation, told: Option<Revision>) -> Option<Self> {
+        let overwrites = match (&operation.call, &operation.reply) {
+            (Call::Put { .. }, _) | (Call::Delete { .. }, None) => true,
+            (Call::Get { .. } | Call::Cas { .. } | Call::Delete { .. }, _) => false,
+        };
+        if self.silent && overwrites {
+            return None;
+        }
         let Some((_, reply)) = &operation.reply else {
             return match told {
                 Some(revision) => self.told(&operation.call, revision),
-                None => Some(self.unknown(&operation.call)),
+                None => self.unknown(&operation.call),
             };
         };
         match (&operation.call, reply) {
@@ -72,7 +90,7 @@ impl Register {
                 if previous.is_some() { seen.written(None, *revision) } else { Some(seen) }
             }
             (Call::Cas { expect, value, .. }, Reply::Cas { revision, outcome: Ok(()) }) => {
-                self.revision_may_be(*expect).then(|| self.written(Some(value), *revision)).flatten()
+                self.compared(*expect, value, *revision)
             }
             (Call::Cas { expect, .. }, Reply::Cas { outcome: Err(found), .. }) => {
                 let seen = self.seen(found.as_ref())?;
@@ -87,25 +105,63 @@ impl Register {
         self.revision.map_or(expect > self.floor, |revision| revision == expect)
     }
 
+    /// After a compare that held.
+    fn compared(&self, expect: Revision, value: &Bytes, revision: Revision) -> Option<Self> {
+        (self.revision_may_be(expect) && revision > expect)
+            .then(|| self.written(Some(value), revision))
+            .flatten()
+    }
+
     /// After a write that was not answered, but is known to have happened at a revision.
     fn told(&self, call: &Call, revision: Revision) -> Option<Self> {
         match call {
-            Call::Cas { expect, .. } if !self.revision_may_be(*expect) => None,
+            Call::Cas { expect, value, .. } => self.compared(*expect, value, revision),
             call => self.written(call.value(), revision),
         }
     }
 
-    /// After an operation that happened without an answer.
-    fn unknown(&self, call: &Call) -> Self {
-        let floor = self.floor;
+    /// After an operation that happened without an answer; None where it would change nothing.
+    fn unknown(&self, call: &Call) -> Option<Self> {
+        let (floor, silent) = (self.floor, true);
         match call {
-            Call::Get { .. } => self.clone(),
-            Call::Put { value, .. } => Self { value: Some(value.clone()), revision: None, floor },
-            Call::Delete { .. } => Self { value: None, revision: Some(Revision(0)), floor },
-            Call::Cas { expect, value, .. } if self.revision_may_be(*expect) => {
-                Self { value: Some(value.clone()), revision: None, floor }
+            Call::Get { .. } => None,
+            Call::Delete { .. } => {
+                let floor = if self.revision.is_some() { floor.next() } else { floor.next().next() };
+                self.value.is_some().then_some(Self {
+                    value: None,
+                    revision: Some(Revision(0)),
+                    floor,
+                    silent,
+                })
             }
-            Call::Cas { .. } => self.clone(),
+            Call::Cas { expect, .. } if !self.revision_may_be(*expect) => None,
+            Call::Put { value, .. } => {
+                Some(Self { value: Some(value.clone()), revision: None, floor, silent })
+            }
+            Call::Cas { expect, value, .. } => {
+                let floor = floor.max(*expect);
+                Some(Self { value: Some(value.clone()), revision: None, floor, silent })
+            }
+        }
+    }
+}
+
+/// What an operation does of which nobody saw anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silent {
+    Put,
+    Delete,
+    Cas(Revision),
+}
+
+impl Silent {
+    fn of(operation: &Operation, told: Option<Revision>) -> Option<Self> {
+        match &operation.call {
+            _ if operation.reply.is_some() || told.is_some() => None,
+            Call::Get { .. } => None,
+            Call::Put { .. } => Some(Self::Put),
+            Call::Delete { .. } => Some(Self::Delete),
+            Call::Cas { expect, .. } => Some(Self::Cas(*expect)),
         }
     }
 }
@@ -182,14 +238,17 @@ struct Search<'a> {
     places: Vec<(usize, usize)>,
     /// The revision of each operation that others tell of.
     told: Vec<Option<Revision>>,
+    silent: Vec<Option<Silent>>,
 }
 
 impl<'a> Search<'a> {
     fn new(operations: &'a [&'a Operation], told: &HashMap<Bytes, Revision>) -> Self {
-        let told = operations
+        let told: Vec<Option<Revision>> = operations
             .iter()
             .map(|operation| operation.call.value().and_then(|value| told.get(value)).copied())
             .collect();
+        let silent =
+            operations.iter().zip(&told).map(|(operation, told)| Silent::of(operation, *told)).collect();
         let mut timed: Vec<(u64, Moment)> = Vec::with_capacity(operations.len() * 2);
         for (operation, recorded) in operations.iter().enumerate() {
             timed.push((recorded.called, Moment { operation, is_call: true }));
@@ -206,7 +265,7 @@ impl<'a> Search<'a> {
         let end = moments.len() + 1;
         let next = (1..=end).chain([end]).collect();
         let previous = [0].into_iter().chain(0..end).collect();
-        Self { operations, moments, next, previous, places, told }
+        Self { operations, moments, next, previous, places, told, silent }
     }
 
     fn unlink(&mut self, at: usize) {
@@ -249,6 +308,9 @@ impl<'a> Search<'a> {
             if moment.is_call {
                 at = self.next[at];
                 let Moment { operation, .. } = moment;
+                if self.another_does_the_same(operation) {
+                    continue;
+                }
                 let after = state.step(self.operations[operation], self.told[operation]);
                 let Some(after) = after else { continue };
                 flip(&mut placed, operation);
@@ -273,6 +335,19 @@ impl<'a> Search<'a> {
             at = self.next[self.places[operation].0];
         }
         Outcome::Undecided
+    }
+
+    /// Whether a silent operation that was called earlier and is not placed does what this one does.
+    fn another_does_the_same(&self, operation: usize) -> bool {
+        let Some(does) = self.silent[operation] else { return false };
+        let mut at = self.next[0];
+        while at != self.places[operation].0 {
+            if self.silent[self.moments[at - 1].operation] == Some(does) {
+                return true;
+            }
+            at = self.next[at];
+        }
+        false
     }
 
     /// Whether only operations without an answer are left: they need not have happened.

@@ -232,6 +232,101 @@ fn random_right_histories_pass_and_spoiled_ones_do_not() {
     assert_eq!(caught, 40);
 }
 
+/// A short history with answers that may or may not fit together.
+fn short(random: &mut Random) -> History {
+    let recorder = Recorder::new();
+    let mut open: Vec<(OperationId, Call)> = Vec::new();
+    let value = |random: &mut Random| key(&format!("v{}", random.below(4)));
+    let found = |random: &mut Random| {
+        (random.below(3) > 0)
+            .then(|| Found { value: value(random), mod_revision: Revision(2 + random.below(4) as i64) })
+    };
+    for n in 0..6 {
+        let call = match random.below(8) {
+            0..=1 => get(),
+            2 => Call::Delete { key: key("k") },
+            3..=4 => put(&format!("v{n}")),
+            _ => Call::Cas {
+                key: key("k"),
+                expect: Revision([0, 2, 3, 4][random.below(4) as usize]),
+                value: key(&format!("v{n}")),
+            },
+        };
+        open.push((recorder.call(n, call.clone()), call));
+        while open.len() > random.below(4) as usize {
+            let (id, call) = open.remove(random.below(open.len() as u64) as usize);
+            let revision = Revision(2 + random.below(5) as i64);
+            let reply = match call {
+                Call::Get { .. } => Reply::Get { revision: Revision(9), found: found(random) },
+                Call::Put { .. } => Reply::Put { revision },
+                Call::Delete { .. } => Reply::Delete { revision, previous: found(random) },
+                Call::Cas { .. } if random.below(3) > 0 => Reply::Cas { revision, outcome: Ok(()) },
+                Call::Cas { .. } => Reply::Cas { revision, outcome: Err(found(random)) },
+            };
+            if random.below(2) > 0 {
+                recorder.reply(id, reply);
+            }
+        }
+    }
+    recorder.finish()
+}
+
+/// Whether some order explains a history, found by trying them all on a real register.
+fn explained(left: &[&Operation], revision: i64, register: &Option<Found>) -> bool {
+    let Some(end) = left.iter().filter_map(|o| o.reply.as_ref()).map(|(replied, _)| *replied).min() else {
+        return true;
+    };
+    left.iter().enumerate().filter(|(_, operation)| operation.called < end).any(|(at, operation)| {
+        let mut rest = left.to_vec();
+        rest.remove(at);
+        let current = register.as_ref().map_or(0, |found| found.mod_revision.get());
+        let at_most = 9;
+        let mut write = |value: Option<&Bytes>, range: std::ops::RangeInclusive<i64>| {
+            range.filter(|next| *next > revision).any(|next| {
+                let found = value.map(|value| Found { value: value.clone(), mod_revision: Revision(next) });
+                explained(&rest, next, &found)
+            })
+        };
+        let any = 1..=at_most;
+        let one = |revision: &Revision| revision.get()..=revision.get();
+        match (&operation.call, operation.reply.as_ref().map(|(_, reply)| reply)) {
+            (Call::Put { value, .. }, None) => write(Some(value), any),
+            (Call::Put { value, .. }, Some(Reply::Put { revision })) => write(Some(value), one(revision)),
+            (Call::Delete { .. }, None) => register.is_some() && write(None, any),
+            (Call::Delete { .. }, Some(Reply::Delete { revision, previous: Some(previous) })) => {
+                register.as_ref() == Some(previous) && write(None, one(revision))
+            }
+            (Call::Cas { expect, value, .. }, None) => expect.get() == current && write(Some(value), any),
+            (Call::Cas { expect, value, .. }, Some(Reply::Cas { revision, outcome: Ok(()) })) => {
+                expect.get() == current && write(Some(value), one(revision))
+            }
+            (Call::Cas { expect, .. }, Some(Reply::Cas { outcome: Err(found), .. })) => {
+                expect.get() != current && found == register && explained(&rest, revision, register)
+            }
+            (Call::Get { .. }, Some(Reply::Get { found: seen, .. }))
+            | (Call::Delete { .. }, Some(Reply::Delete { previous: seen, .. })) => {
+                seen == register && explained(&rest, revision, register)
+            }
+            _ => false,
+        }
+    })
+}
+
+#[test]
+fn the_search_finds_what_trying_everything_finds() {
+    let mut random = Random::from_seed(11);
+    let mut right = 0;
+    for n in 0..20_000 {
+        let history = short(&mut random);
+        let operations: Vec<&Operation> = history.operations().iter().collect();
+        let expected = explained(&operations, 1, &None);
+        let found = linear::check(&key("k"), operations).is_ok();
+        assert_eq!(found, expected, "history {n}: {:#?}", history.operations());
+        right += usize::from(found);
+    }
+    assert!((2_000..18_000).contains(&right), "{right} of 20,000 are right");
+}
+
 #[test]
 fn watches_are_held_to_the_history() {
     let history = serial(vec![
