@@ -637,7 +637,17 @@ async fn read_all(world: &Shared) -> Result<(), String> {
             let reply = perform(&handle, call).await;
             recorder.reply(asked, reply.ok_or("a read is not answered")?);
         }
-        let healed = handle.range(RangeRequest::key("healed")).await.map_err(|e| e.to_string())?;
+        let healed = match handle.range(RangeRequest::key("healed")).await {
+            Ok(healed) => healed,
+            Err(error) => {
+                // A removal that nobody was told of may come to pass at any time.
+                reconcile(world).await?;
+                if world.lock().ids().contains(&id) {
+                    return Err(error.to_string());
+                }
+                continue;
+            }
+        };
         if healed.kvs.is_empty() {
             return Err(format!("member {id} has lost an acknowledged write"));
         }
