@@ -1,7 +1,7 @@
 //! The thread that owns the state: applies committed entries, answers, publishes, and keeps the state's durable copy near.
 //!
 //! ```text
-//! batch ─▶ one redb transaction: mvcc::apply + applied index ─▶ commit ─▶ publish to watchers ─▶ replies
+//! batch ─▶ one transaction: mvcc::apply + applied index ─▶ commit ─▶ publish to watchers ─▶ replies
 //! about 100 ms after the first write that is not durable in the state: durable commit, then the log's prefix goes
 //! nothing else to do and something was compacted: sweep a little
 //! ```
@@ -215,6 +215,8 @@ impl Applier {
             return Some(Duration::ZERO);
         }
         let commit = self.dirty.map(|since| self.lag_max().saturating_sub(since.elapsed()));
+        // One that cannot begin yet.
+        let commit = commit.map(|due| if due.is_zero() && self.db.is_carrying() { SYNCED_LOOK } else { due });
         let synced = self.unsynced.map(|_| SYNCED_LOOK);
         commit.into_iter().chain(synced).min()
     }
@@ -263,25 +265,30 @@ impl Applier {
     }
 
     pub(crate) fn step(&mut self, batch: Option<Batch>) -> Result<(), StateError> {
-        let durable = self.wants_durable();
-        let began = Instant::now();
         match batch {
             Some(batch) => {
-                self.apply_batch(batch, durable)?;
+                self.apply_batch(batch)?;
                 // Under load there is no idle time: a little is swept after every batch, so that it ends at all.
-                if self.sweeping && !durable {
+                if self.sweeping {
                     self.sweep_events(SWEEP_EVENTS_LOADED)?;
                 }
             }
-            None if durable => self.db.update(true, |_| Ok(()))?,
             None => self.sweep()?,
         }
-        if durable {
+        self.commit_durably()?;
+        self.release_log()
+    }
+
+    /// Begins a durable commit when it is time for one.
+    pub(crate) fn commit_durably(&mut self) -> Result<(), StateError> {
+        let began = Instant::now();
+        if self.wants_durable() && self.db.begin_durable()? {
+            // That of the commit before, where it goes on behind our back.
             let took = began.elapsed() + self.db.sync_took();
             self.durable_every = (took * DURABLE_SHARE).clamp(DURABLE_EVERY, DURABLE_EVERY_MAX);
             self.became_durable();
         }
-        self.release_log()
+        Ok(())
     }
 
     /// How far the durable copy may lag behind now.
@@ -296,11 +303,11 @@ impl Applier {
         }
     }
 
-    fn apply_batch(&mut self, batch: Batch, durable: bool) -> Result<(), StateError> {
+    fn apply_batch(&mut self, batch: Batch) -> Result<(), StateError> {
         let Batch { committed, entries, waiting } = batch;
         let last = LogIndex(committed.first.get() + entries.len() as i64 - 1);
         let applied = AppliedIndex { index: last, term: committed.term, node: NODE };
-        match self.apply(&entries, applied, None, durable) {
+        match self.apply(&entries, applied, None) {
             Ok(replies) => {
                 for ((reply, _room), result) in waiting.into_iter().zip(replies) {
                     answer(reply, result);
@@ -320,10 +327,9 @@ impl Applier {
         entries: &[Entry],
         applied: AppliedIndex,
         members: Option<&[u8]>,
-        durable: bool,
     ) -> Result<Vec<Result<mvcc::Reply, store_api::Error>>, StateError> {
         let began = Instant::now();
-        let done = self.db.update(durable, |state| {
+        let done = self.db.update(false, |state| {
             let done = mvcc::apply(state, entries)?;
             state.set_applied(applied)?;
             members.map_or(Ok(()), |members| state.set_members(members))?;
@@ -368,11 +374,6 @@ impl Applier {
             self.dirty.get_or_insert_with(Instant::now);
         }
         Ok(())
-    }
-
-    /// A commit was durable.
-    pub(crate) fn settle(&mut self) {
-        self.became_durable();
     }
 
     fn became_durable(&mut self) {

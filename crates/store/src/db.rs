@@ -4,6 +4,8 @@
 //! `0x00 "members"` who the members are, where there are several; `0x00 "segment"` what files of values there are (see
 //! `values`), which is how a state is stored and not part of it; every other key is `mvcc::layout`'s.
 
+mod layer;
+mod stack;
 mod transaction;
 
 use std::path::{Path, PathBuf};
@@ -16,9 +18,10 @@ use bytes::Bytes;
 use mvcc::{Reader, State as _, StateError};
 use parking_lot::{Mutex, RwLock};
 use redb::{
-    Builder, Database, Durability, ReadableDatabase, ReadableTableMetadata as _, StorageError,
-    TableDefinition, TableError,
+    Builder, Database, ReadableDatabase, ReadableTableMetadata as _, StorageError, TableDefinition,
+    TableError,
 };
+use stack::Live;
 pub(crate) use transaction::{Change, View};
 
 use crate::backend::{Backend, Spill};
@@ -55,7 +58,7 @@ pub(crate) struct AppliedIndex {
 /// The state.
 pub(crate) struct Db {
     live: RwLock<Arc<Live>>,
-    file: Mutex<Opened>,
+    file: Mutex<Arc<dyn DiskFile>>,
     /// Held by whoever writes, so that a write never goes to a database that is being replaced.
     writing: Mutex<()>,
     home: OnceLock<Home>,
@@ -63,13 +66,6 @@ pub(crate) struct Db {
     /// Bytes of the file after the last commit: what writes are measured by, without a look at the disk for each.
     bytes: AtomicU64,
     pub stats: Arc<Stats>,
-}
-
-/// The tree and the values apart from it. Views hold it, so that another one can take its place.
-struct Live {
-    /// None once closed, so that a reader that lives longer cannot reach the file.
-    database: RwLock<Option<Database>>,
-    values: Arc<Values>,
 }
 
 /// What a running member's state was opened with.
@@ -89,12 +85,6 @@ struct Used {
     took: Duration,
 }
 
-/// The file under the database.
-struct Opened {
-    spill: Arc<Spill>,
-    file: Arc<dyn DiskFile>,
-}
-
 impl Db {
     /// Opens the state, making an empty one under another name first, so that a crash leaves none or a whole one.
     pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &Path, cache_bytes: usize) -> Result<Self, Error> {
@@ -109,7 +99,6 @@ impl Db {
         }
         let db = Self::open_file(disk, &fresh, cache_bytes)?;
         db.settle_values()?;
-        // Opening the table makes it, which readers rely on.
         db.update(true, |_| Ok(())).map_err(|e| Error::corrupt(&fresh, e))?;
         disk.rename(&fresh, &path).map_err(Error::io(&path))?;
         disk.sync_dir(dir).map_err(Error::io(dir))?;
@@ -129,9 +118,10 @@ impl Db {
             values.keep(true);
             return Err(error);
         }
+        let live = Live::new(database, values, spill).map_err(|e| Error::corrupt(path, e))?;
         Ok(Self {
-            live: RwLock::new(Arc::new(Live { database: RwLock::new(Some(database)), values })),
-            file: Mutex::new(Opened { spill, file }),
+            live: RwLock::new(Arc::new(live)),
+            file: Mutex::new(file),
             writing: Mutex::default(),
             stats: Arc::default(),
             home: OnceLock::new(),
@@ -151,6 +141,10 @@ impl Db {
         self.live.read().values.clone()
     }
 
+    fn live(&self) -> Arc<Live> {
+        self.live.read().clone()
+    }
+
     /// Tells a running member's state what it was opened with; once.
     pub(crate) fn settle(&self, options: &Options) {
         self.home.get_or_init(|| Home {
@@ -165,33 +159,40 @@ impl Db {
 
     /// The file is that of a running member from now on.
     fn run(&self) {
-        let opened = self.file.lock();
         // A simulated disk has its own time.
-        if opened.file.fd().is_some() {
-            opened.spill.make_lazy(&self.stats);
+        if self.file.lock().fd().is_some() {
+            self.live().spill.make_lazy(&self.stats);
         }
-        drop(opened);
         if let Some(home) = self.home.get() {
             self.values().set_segment_bytes(home.value_segment_bytes);
         }
         self.bytes.store(self.file_bytes(), Ordering::Relaxed);
     }
 
-    /// Whether what was committed durably is on the disk: in a running member the sync goes on when the commit is done.
+    /// Whether what was committed durably is on the disk: in a running member that goes on when the commit is done.
+    ///
+    /// # Errors
+    /// When a layer was not carried into the tree, or the tree not synced: what the disk holds is unknown.
     pub(crate) fn is_synced(&self) -> Result<bool, StateError> {
-        let spill = self.file.lock().spill.clone();
-        spill.is_synced().map_err(|error| StateError::Io(error.to_string()))
+        let live = self.live();
+        Ok(!live.is_carrying()?
+            && live.spill.is_synced().map_err(|error| StateError::Io(error.to_string()))?)
     }
 
     /// Waits until what was committed durably is on the disk.
+    ///
+    /// # Errors
+    /// As [`Db::is_synced`].
     pub(crate) fn wait_synced(&self) -> Result<(), StateError> {
-        let spill = self.file.lock().spill.clone();
-        spill.wait().map_err(|error| StateError::Io(error.to_string()))
+        let live = self.live();
+        live.rest()?;
+        live.spill.wait().map_err(|error| StateError::Io(error.to_string()))
     }
 
-    /// How long the last sync behind a commit took.
+    /// How long the last durable commit took behind everybody's back.
     pub(crate) fn sync_took(&self) -> Duration {
-        self.file.lock().spill.sync_took()
+        let live = self.live();
+        live.carry_took() + live.spill.sync_took()
     }
 
     /// Bytes the file may have; None without a bound.
@@ -201,58 +202,44 @@ impl Db {
 
     /// A consistent view; ShuttingDown once closed.
     pub(crate) fn view(&self) -> Result<View, store_api::Error> {
-        let live = self.live.read().clone();
-        let (transaction, segments) = {
-            let database = live.database.read();
-            let database = database.as_ref().ok_or(store_api::Error::ShuttingDown)?;
-            live.values.with(|| database.begin_read())
-        };
-        let table = transaction.map_err(io)?.open_table(TABLE).map_err(io)?;
-        Ok(View { table, segments, _live: live })
+        self.live().view()
     }
 
-    /// Runs `change` in a transaction and commits it; a durable commit makes all earlier ones durable too.
+    /// Runs `change` in a transaction and commits it; a durable commit makes all earlier ones durable too, unless the
+    /// member runs: see [`Db::wait_synced`].
     pub(crate) fn update<R>(
         &self,
         durable: bool,
         change: impl FnOnce(&mut Change<'_>) -> Result<R, StateError>,
     ) -> Result<R, StateError> {
         let _writing = self.writing.lock();
-        let result = self.transact(durable, change)?;
+        let live = self.live();
+        live.is_carrying()?;
+        let mut state = Change::new(live.stack()?, &live.values);
+        let result = change(&mut state)?;
+        let (batch, ledger) = state.finish()?;
+        live.publish(batch, ledger);
+        if durable {
+            live.carry_now(true, &self.stats)?;
+        } else {
+            live.relieve()?;
+        }
         self.bytes.store(self.file_bytes(), Ordering::Relaxed);
         Ok(result)
     }
 
-    fn transact<R>(
-        &self,
-        durable: bool,
-        change: impl FnOnce(&mut Change<'_>) -> Result<R, StateError>,
-    ) -> Result<R, StateError> {
-        let live = self.live.read().clone();
-        let (database, values) = (live.database.read(), &live.values);
-        let database = database.as_ref().ok_or_else(|| StateError::Io("closed".to_owned()))?;
-        let mut transaction = database.begin_write().map_err(io)?;
-        let durability = if durable { Durability::Immediate } else { Durability::None };
-        transaction.set_durability(durability).map_err(io)?;
-        // The allocator's state is saved with a durable commit, so that a start after a crash does not walk the tree. Such a
-        // commit has two phases, which the values rely on.
-        transaction.set_quick_repair(durable);
-        let (result, ledger) = {
-            let mut state = Change::new(transaction.open_table(TABLE).map_err(io)?, values);
-            let result = change(&mut state)?;
-            (result, state.finish()?)
-        };
-        let began = Instant::now();
-        transaction.commit().map_err(io)?;
-        values.committed(ledger, durable);
-        if durable {
-            let spill = self.file.lock().spill.clone();
-            if !spill.is_lazy() {
-                self.stats.commits.observe(began.elapsed());
-            }
-            spill.let_go(values);
-        }
-        Ok(result)
+    /// Begins to make all commits so far durable, see [`Db::is_synced`]. False when it cannot begin yet.
+    ///
+    /// # Errors
+    /// As [`Db::is_synced`].
+    pub(crate) fn begin_durable(&self) -> Result<bool, StateError> {
+        let _writing = self.writing.lock();
+        self.live().begin_carry(true, Some(&self.stats))
+    }
+
+    /// Whether changes are on their way into the tree; a failure is told by others.
+    pub(crate) fn is_carrying(&self) -> bool {
+        self.live().is_carrying().unwrap_or(false)
     }
 
     /// Whether something can be done for space in the values; see [`Change::reclaim`].
@@ -265,13 +252,15 @@ impl Db {
         self.values().has_dropped()
     }
 
-    /// Bytes the files take on the disk (redb makes its longer than that, with holes); 0 when the disk does not say.
+    /// Bytes the files take on the disk (redb makes its longer than that, with holes), with what is on its way there; 0 when
+    /// the disk does not say.
     pub(crate) fn file_bytes(&self) -> u64 {
-        let file = self.file.lock().file.clone();
+        let file = self.file.lock().clone();
         let len = file.len().unwrap_or(0);
         let stat = file.fd().and_then(|fd| nix::sys::stat::fstat(fd).ok());
         let tree = stat.map_or(len, |stat| len.min(stat.st_blocks.unsigned_abs() * STAT_BLOCK_BYTES));
-        tree + self.values().bytes()
+        let live = self.live();
+        tree + live.values.bytes() + live.layer_bytes() as u64
     }
 
     /// [`Db::file_bytes`] after the last commit.
@@ -287,7 +276,7 @@ impl Db {
             return Ok(used.bytes);
         }
         let began = Instant::now();
-        let stats = self.view()?.table.stats().map_err(storage)?;
+        let stats = self.view()?.stack.table()?.stats().map_err(storage)?;
         let tree = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
         let bytes = tree + self.values().live_bytes();
         *used = Some(Used { bytes, at: Instant::now(), took: began.elapsed() });
@@ -305,7 +294,7 @@ impl Db {
             .view()
             .map_err(|e| e.to_string())
             .and_then(|view| copy(&view, &fresh).map_err(|e| e.to_string()));
-        let compacted = copied.and_then(|()| fresh.squeeze());
+        let compacted = copied.and_then(|()| fresh.live().squeeze());
         if let Err(error) = compacted {
             fresh.close();
             // The next attempt and the next start remove it, too.
@@ -317,17 +306,9 @@ impl Db {
         Ok(())
     }
 
-    /// Moves what is at the file's end into the holes before it.
-    fn squeeze(&self) -> Result<(), String> {
-        let live = self.live.read().clone();
-        let mut database = live.database.write();
-        let Some(database) = database.as_mut() else { return Ok(()) };
-        database.compact().map(drop).map_err(|error| error.to_string())
-    }
-
     /// Lets a sync that waits for space fail.
     pub(crate) fn give_up(&self) {
-        self.file.lock().spill.give_up();
+        self.live().spill.give_up();
     }
 
     /// An empty state under a name of its own, for a snapshot to be received into.
@@ -347,6 +328,8 @@ impl Db {
 
     fn swap(&self, disk: &dyn Disk, dir: &Path, from: &Path, with: Self) -> Result<(), Error> {
         let path = dir.join("state.redb");
+        // A layer that is not carried is not needed any more.
+        let _ = self.live().rest();
         let values = with.values();
         // Its files are named from the moment the tree has the name.
         values.keep(true);
@@ -368,7 +351,7 @@ impl Db {
 
     /// Closes the files, also when handles on this remain.
     pub(crate) fn close(&self) {
-        drop(self.live.read().database.write().take());
+        self.live().close();
     }
 }
 

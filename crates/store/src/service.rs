@@ -180,7 +180,7 @@ fn replay(mut applier: Applier, tail: Tail, dir: &Path) -> Result<Applier, Error
         let Some((last, _)) = chunk.last() else { break };
         let applied = AppliedIndex { index: LogIndex(last.index.get()), term: last.term, node: last.node };
         // Refusals were answered before the crash, or nobody waits for them any more.
-        applier.apply(&entries, applied, None, false).map_err(|e| Error::corrupt(dir, e))?;
+        applier.apply(&entries, applied, None).map_err(|e| Error::corrupt(dir, e))?;
     }
     if !tail.is_empty() {
         tracing::info!(entries = tail.len(), "replayed the log");

@@ -1,49 +1,58 @@
-//! Transactions: mvcc's map over the tree and the values apart from it.
+//! Transactions: mvcc's map over the tree, the changes that are not in it yet, and the values apart from both.
 
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mvcc::{Reader, State, StateError, Stored, Visit, layout};
-use redb::{ReadOnlyTable, ReadableTable, Table};
 
-use super::{APPLIED, AppliedIndex, Live, MEMBERS, Raw, storage};
-use crate::values::{self, Cursor, HEAD_BYTES, Ledger, Physical, Segments, Values};
+use super::layer::{Batch, Changes, Place};
+use super::stack::{Live, Stack};
+use super::{APPLIED, AppliedIndex, MEMBERS, storage};
+use crate::values::{self, Cursor, HEAD_BYTES, Ledger, Physical, Pointer, Segments, Values};
 
 /// A read transaction.
 pub(crate) struct View {
-    pub(super) table: ReadOnlyTable<Raw, Raw>,
-    pub(super) segments: Arc<Segments>,
+    pub(super) stack: Stack,
     /// Dropped last: the file is closed with it.
     pub(super) _live: Arc<Live>,
 }
 
 /// A write transaction.
 pub(crate) struct Change<'t> {
-    table: Table<'t, Raw, Raw>,
+    stack: Stack,
+    batch: Batch,
     values: &'t Values,
     ledger: Ledger,
     /// What was moved from here is still pointed to from here, but lives elsewhere.
     moved: Option<Vec<u8>>,
     /// A record as it goes into the tree.
     scratch: Vec<u8>,
-    /// The version that was read last, as the tree has it: what is read is often moved next.
+    /// The version that was read last, as the tree has it: what is read is often moved or replaced next.
     seen: RefCell<Seen>,
 }
 
-/// What the tree has at a key; nothing in the beginning.
+/// What the tree has at a key; nothing is known of any in the beginning.
 #[derive(Default)]
 struct Seen {
     key: Vec<u8>,
     raw: Vec<u8>,
+    there: bool,
 }
 
 impl Seen {
-    fn note(&mut self, key: &[u8], raw: &[u8]) {
+    fn note(&mut self, key: &[u8], raw: Option<&[u8]>) {
         self.key.clear();
         self.key.extend_from_slice(key);
         self.raw.clear();
-        self.raw.extend_from_slice(raw);
+        self.raw.extend_from_slice(raw.unwrap_or_default());
+        self.there = raw.is_some();
+    }
+
+    /// What is at the key, where that is known.
+    fn at(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        (self.key == key).then(|| self.there.then_some(&self.raw[..]))
     }
 
     /// Something else is at the key from now on.
@@ -55,15 +64,42 @@ impl Seen {
 }
 
 impl<'t> Change<'t> {
-    pub(super) fn new(table: Table<'t, Raw, Raw>, values: &'t Values) -> Self {
+    pub(super) fn new(stack: Stack, values: &'t Values) -> Self {
         Self {
-            table,
+            stack,
+            batch: Batch::new(),
             values,
             ledger: Ledger::default(),
             moved: None,
             scratch: Vec::new(),
             seen: RefCell::default(),
         }
+    }
+
+    /// What the tree is to have at a key.
+    fn raw<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> Result<R, StateError> {
+        match self.batch.get(key) {
+            Some(record) => Ok(read(record.as_deref())),
+            None => self.stack.raw(key, read),
+        }
+    }
+
+    /// Where the value at a key is, if it has one apart.
+    fn pointer(&self, key: &[u8]) -> Result<Option<Pointer>, StateError> {
+        let pointer = |raw: Option<&[u8]>| raw.map_or(Ok(None), |raw| values::pointer_at(key, raw));
+        match self.seen.borrow().at(key) {
+            Some(raw) => pointer(raw),
+            None => self.raw(key, pointer)?,
+        }
+    }
+
+    fn insert(&mut self, key: &[u8], record: &[u8]) {
+        self.batch.insert(key.into(), Some(record.into()));
+    }
+
+    fn places(&self) -> [Place<'_>; 3] {
+        let [active, frozen] = self.stack.places();
+        [Place::Batch(&self.batch), active, frozen]
     }
 
     /// Notes the last entry applied.
@@ -78,22 +114,22 @@ impl<'t> Change<'t> {
     }
 
     /// Writes down what has become of the segments: the last thing in a transaction.
-    pub(super) fn finish(mut self) -> Result<Ledger, StateError> {
+    pub(super) fn finish(mut self) -> Result<(Batch, Ledger), StateError> {
         if let Some(key) = &self.moved {
             let key = key.escape_ascii();
             return Err(StateError::Corrupt(format!("{key} was moved, and is still there")));
         }
         for (id, row) in self.values.rows(&mut self.ledger)? {
-            self.table.insert(&values::Row::key(id)[..], &row.encode()[..]).map_err(storage)?;
+            self.insert(&values::Row::key(id), &row.encode());
         }
-        Ok(self.ledger)
+        Ok((self.batch, self.ledger))
     }
 
     /// Puts what is in `scratch` at the key of a version.
     fn put_scratch(&mut self, key: &[u8]) -> Result<(), StateError> {
+        let before = self.pointer(key)?;
         self.seen.get_mut().forget(key);
-        let before = self.table.insert(key, &self.scratch[..]).map_err(storage)?;
-        let before = before.map(|raw| values::pointer_at(key, raw.value())).transpose()?.flatten();
+        self.batch.insert(key.into(), Some(self.scratch.as_slice().into()));
         self.left(key, before);
         Ok(())
     }
@@ -124,15 +160,15 @@ impl<'t> Change<'t> {
     /// Does a little for space: segments without live values leave; of one that is mostly dead some entries are moved.
     pub(crate) fn reclaim(&mut self, entries: usize) -> Result<(), StateError> {
         for id in self.values.dead() {
-            self.table.remove(&values::Row::key(id)[..]).map_err(storage)?;
+            self.batch.insert(values::Row::key(id).into(), None);
             self.ledger.forget(id);
         }
         let Some(step) = self.values.next_step(entries)? else { return Ok(()) };
         for entry in &step.entries {
             for place in [&entry.current, &entry.old] {
-                let raw = self.table.get(&place[..]).map_err(storage)?;
-                let pointer = raw.map(|raw| values::pointer_at(place, raw.value())).transpose()?.flatten();
-                let Some(pointer) = pointer.filter(|pointer| entry.is_at(&step.segment, pointer)) else {
+                let Some(pointer) =
+                    self.pointer(place)?.filter(|pointer| entry.is_at(&step.segment, pointer))
+                else {
                     continue;
                 };
                 let record = values::read(&self.values.segments(), &pointer)?;
@@ -149,20 +185,22 @@ impl<'t> Change<'t> {
 impl Change<'_> {
     /// Puts a record as programs before format 3 did.
     pub(crate) fn put_whole(&mut self, key: &[u8], record: &[u8]) {
-        self.table.insert(key, record).unwrap();
+        self.insert(key, record);
     }
 }
 
 #[cfg(test)]
 impl View {
     /// All that points to a value.
-    pub(crate) fn pointers(&self) -> Vec<values::Pointer> {
-        let all = self.table.range::<&[u8]>(&b"\x01"[..]..).unwrap();
-        let pointer = |entry: Result<(redb::AccessGuard<'_, Raw>, redb::AccessGuard<'_, Raw>), _>| {
-            let (key, raw) = entry.unwrap();
-            values::pointer_at(key.value(), raw.value()).unwrap()
-        };
-        all.filter_map(pointer).collect()
+    pub(crate) fn pointers(&self) -> Vec<Pointer> {
+        let mut pointers = Vec::new();
+        let all = (&b"\x01"[..], &b"\xff"[..]);
+        walk(&self.stack, &self.stack.places(), all, false, &mut |key, raw| {
+            pointers.extend(values::pointer_at(key, raw)?);
+            Ok(ControlFlow::Continue(()))
+        })
+        .unwrap();
+        pointers
     }
 }
 
@@ -190,83 +228,125 @@ impl Stored for Found<'_, '_, '_> {
     }
 }
 
-fn get(
-    table: &impl ReadableTable<Raw, Raw>,
-    segments: impl FnOnce() -> Arc<Segments>,
-    key: &[u8],
-    whole: bool,
-    note: impl FnOnce(&[u8]),
-) -> Result<Option<Bytes>, StateError> {
-    let Some(guard) = table.get(key).map_err(storage)? else { return Ok(None) };
-    note(guard.value());
-    match values::parse(key, guard.value())? {
-        Physical::Whole(record) => Ok(Some(Bytes::copy_from_slice(record))),
-        Physical::Apart { pointer, .. } if whole => {
-            let record = Bytes::from(values::read(&segments(), &pointer)?);
-            Ok(Some(record.slice(values::skipped(key)..)))
-        }
-        Physical::Apart { head, .. } => Ok(Some(Bytes::copy_from_slice(&head[values::skipped(key)..]))),
-    }
+/// A record that was looked up.
+enum Looked {
+    /// Its beginning, or all of it.
+    There(Bytes),
+    Apart(Pointer),
 }
 
-fn scan(
-    table: &impl ReadableTable<Raw, Raw>,
-    segments: &Segments,
+/// What is at a key, `whole` or its beginning.
+fn look(key: &[u8], raw: Option<&[u8]>, whole: bool) -> Result<Option<Looked>, StateError> {
+    let Some(raw) = raw else { return Ok(None) };
+    Ok(Some(match values::parse(key, raw)? {
+        Physical::Whole(record) => Looked::There(Bytes::copy_from_slice(record)),
+        Physical::Apart { pointer, .. } if whole => Looked::Apart(pointer),
+        Physical::Apart { head, .. } => Looked::There(Bytes::copy_from_slice(&head[values::skipped(key)..])),
+    }))
+}
+
+/// The record that was looked up, its value read where that is apart.
+fn fetch(
+    key: &[u8],
+    looked: Option<Looked>,
+    segments: impl FnOnce() -> Arc<Segments>,
+) -> Result<Option<Bytes>, StateError> {
+    Ok(match looked {
+        None => None,
+        Some(Looked::There(record)) => Some(record),
+        Some(Looked::Apart(pointer)) => {
+            let record = Bytes::from(values::read(&segments(), &pointer)?);
+            Some(record.slice(values::skipped(key)..))
+        }
+    })
+}
+
+type VisitRaw<'v> = &'v mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StateError>;
+
+/// Visits what the tree is to have between two keys, in order.
+fn walk(
+    stack: &Stack,
+    places: &[Place<'_>],
     (from, to): (&[u8], &[u8]),
     reverse: bool,
-    visit: Visit<'_>,
+    visit: VisitRaw<'_>,
 ) -> Result<(), StateError> {
     if from >= to {
         return Ok(());
     }
-    let mut cursor = Cursor::new(segments);
-    let mut range = table.range::<&[u8]>(from..to).map_err(storage)?;
-    while let Some(entry) = if reverse { range.next_back() } else { range.next() } {
-        let (key, raw) = entry.map_err(storage)?;
-        let key = key.value();
-        if key.starts_with(values::ROWS) {
-            continue;
+    let mut range = stack.table()?.range::<&[u8]>(from..to).map_err(storage)?;
+    let mut changes = Changes::new(places, (from, to), reverse);
+    loop {
+        let next = if reverse { range.next_back() } else { range.next() };
+        let next = next.transpose().map_err(storage)?;
+        let at = next.as_ref().map(|(key, _)| key.value());
+        let mut changed = false;
+        while let Some(change) = changes.next_upto(at) {
+            changed |= at == Some(&change.key);
+            if let Some(raw) = &change.record
+                && visit(&change.key, raw)?.is_break()
+            {
+                return Ok(());
+            }
         }
-        let physical = values::parse(key, raw.value())?;
-        let mut found = Found { physical, skipped: values::skipped(key), cursor: &mut cursor };
-        if visit(key, &mut found)?.is_break() {
-            break;
+        match &next {
+            None => return Ok(()),
+            Some(_) if changed => {}
+            Some((key, raw)) if visit(key.value(), raw.value())?.is_break() => return Ok(()),
+            Some(_) => {}
         }
     }
-    Ok(())
+}
+
+fn scan(
+    stack: &Stack,
+    places: &[Place<'_>],
+    segments: &Segments,
+    bounds: (&[u8], &[u8]),
+    reverse: bool,
+    visit: Visit<'_>,
+) -> Result<(), StateError> {
+    let mut cursor = Cursor::new(segments);
+    walk(stack, places, bounds, reverse, &mut |key, raw| {
+        if key.starts_with(values::ROWS) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let physical = values::parse(key, raw)?;
+        let mut found = Found { physical, skipped: values::skipped(key), cursor: &mut cursor };
+        visit(key, &mut found)
+    })
 }
 
 impl Reader for View {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        get(&self.table, || self.segments.clone(), key, true, |_| {})
+        let looked = self.stack.raw(key, |raw| look(key, raw, true))??;
+        fetch(key, looked, || self.stack.segments.clone())
     }
     fn head(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        get(&self.table, || self.segments.clone(), key, false, |_| {})
+        let looked = self.stack.raw(key, |raw| look(key, raw, false))??;
+        fetch(key, looked, || self.stack.segments.clone())
     }
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError> {
-        scan(&self.table, &self.segments, (from, to), reverse, visit)
+        scan(&self.stack, &self.stack.places(), &self.stack.segments, (from, to), reverse, visit)
     }
 }
 
 impl Reader for Change<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        get(
-            &self.table,
-            || self.values.segments(),
-            key,
-            true,
-            |raw| {
-                if key.first() == Some(&layout::CURRENT) {
-                    self.seen.borrow_mut().note(key, raw);
-                }
-            },
-        )
+        let looked = self.raw(key, |raw| {
+            if key.first() == Some(&layout::CURRENT) {
+                self.seen.borrow_mut().note(key, raw);
+            }
+            look(key, raw, true)
+        })??;
+        fetch(key, looked, || self.values.segments())
     }
     fn head(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        get(&self.table, || self.values.segments(), key, false, |_| {})
+        let looked = self.raw(key, |raw| look(key, raw, false))??;
+        fetch(key, looked, || self.values.segments())
     }
     fn scan(&self, from: &[u8], to: &[u8], reverse: bool, visit: Visit<'_>) -> Result<(), StateError> {
-        scan(&self.table, &self.values.segments(), (from, to), reverse, visit)
+        scan(&self.stack, &self.places(), &self.values.segments(), (from, to), reverse, visit)
     }
 }
 
@@ -285,38 +365,36 @@ impl State for Change<'_> {
             }
             return self.put_scratch(key);
         }
-        let mut place = self.table.insert_reserve(key, len).map_err(storage)?;
-        let mut rest = place.as_mut();
-        for part in parts {
-            let (head, tail) = rest.split_at_mut(part.len());
-            head.copy_from_slice(part);
-            rest = tail;
-        }
+        let record: Vec<u8> = parts.concat();
+        self.batch.insert(key.into(), Some(record.into_boxed_slice()));
         Ok(())
     }
 
     fn delete(&mut self, key: &[u8]) -> Result<(), StateError> {
+        let before = self.pointer(key)?;
         self.seen.get_mut().forget(key);
-        let before = self.table.remove(key).map_err(storage)?;
-        let before = before.map(|raw| values::pointer_at(key, raw.value())).transpose()?.flatten();
+        self.batch.insert(key.into(), None);
         self.left(key, before);
         Ok(())
     }
 
     fn supersede(&mut self, current: &[u8], old: &[u8]) -> Result<(), StateError> {
-        if self.seen.get_mut().key != current {
-            let found = self.table.get(current).map_err(storage)?;
-            let nothing = || StateError::Corrupt(format!("nothing is at {}", current.escape_ascii()));
-            self.seen.get_mut().note(current, found.ok_or_else(nothing)?.value());
+        if self.seen.get_mut().at(current).is_none() {
+            self.raw(current, |raw| self.seen.borrow_mut().note(current, raw))?;
         }
-        let raw = &self.seen.get_mut().raw;
+        let seen = self.seen.get_mut();
+        let raw = seen.there.then_some(&seen.raw[..]);
+        let nothing = || StateError::Corrupt(format!("nothing is at {}", current.escape_ascii()));
+        let raw = raw.ok_or_else(nothing)?;
         let apart = matches!(values::parse(current, raw)?, Physical::Apart { .. });
         self.scratch.clear();
         if !apart {
             self.scratch.extend_from_slice(&layout::event_tag(true));
         }
         self.scratch.extend_from_slice(raw);
-        self.put_scratch(old)?;
+        // A version gets a place of its own, where nothing was before.
+        debug_assert_eq!(self.raw(old, |raw| raw.is_none()), Ok(true));
+        self.batch.insert(old.into(), Some(self.scratch.as_slice().into()));
         self.moved = apart.then(|| current.to_vec());
         Ok(())
     }

@@ -181,12 +181,9 @@ impl Shared {
         }
         let members = taken.members.as_ref().map(|_| &encoded[..]);
         let mut applier = self.applier.lock();
-        let durable = applier.wants_durable();
-        let done = applier.apply(&taken.entries, applied, members, durable);
+        let done = applier.apply(&taken.entries, applied, members);
         let replies = done.map_err(|error| self.fence(&error))?;
-        if durable {
-            applier.settle();
-        }
+        applier.commit_durably().map_err(|error| self.fence(&error))?;
         if let Some(members) = &taken.members {
             *self.members.lock() = members.clone();
         }

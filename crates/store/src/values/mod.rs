@@ -147,8 +147,10 @@ struct Inner {
     created_synced: u64,
     /// A sync failed: what the disk holds is unknown.
     failed: Option<String>,
-    /// Segments that left the tree in a commit that is not durable yet ...
+    /// Segments that left the state in a commit that is not in the tree yet ...
     dropped: Vec<Arc<Segment>>,
+    /// ... or is on its way there, or there without being durable ...
+    frozen: Vec<Arc<Segment>>,
     /// ... or in one of which the sync may still be under way.
     leaving: Vec<Arc<Segment>>,
     /// The segment whose entries are being moved, and how far that has come.
@@ -241,12 +243,6 @@ impl Values {
         self.segments.read().clone()
     }
 
-    /// What `view` opens, and the segments it may read: none of them leaves in between.
-    pub(crate) fn with<T>(&self, view: impl FnOnce() -> T) -> (T, Arc<Segments>) {
-        let segments = self.segments.read();
-        (view(), segments.clone())
-    }
-
     /// Bytes of all files.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -336,8 +332,8 @@ impl Values {
     }
 
     /// The transaction of this ledger is committed.
-    pub(crate) fn committed(&self, ledger: Ledger, durable: bool) {
-        if ledger.rows.is_empty() && ledger.dropped.is_empty() && !durable {
+    pub(crate) fn committed(&self, ledger: Ledger) {
+        if ledger.rows.is_empty() && ledger.dropped.is_empty() {
             return;
         }
         let mut inner = self.inner.lock();
@@ -351,15 +347,28 @@ impl Values {
                 inner.dropped.extend(segments.remove(&id));
             }
         }
+    }
+
+    /// What is committed so far is on its way into the tree.
+    pub(crate) fn freeze(&self) {
+        let mut inner = self.inner.lock();
+        let gone = std::mem::take(&mut inner.dropped);
+        inner.frozen.extend(gone);
+    }
+
+    /// It is there.
+    pub(crate) fn carried(&self, durable: bool) {
         if durable {
-            let gone = std::mem::take(&mut inner.dropped);
+            let mut inner = self.inner.lock();
+            let gone = std::mem::take(&mut inner.frozen);
             inner.leaving.extend(gone);
         }
     }
 
     /// Segments whose files may go when a durable commit has been made.
     pub(crate) fn has_dropped(&self) -> bool {
-        !self.inner.lock().dropped.is_empty()
+        let inner = self.inner.lock();
+        !inner.dropped.is_empty() || !inner.frozen.is_empty()
     }
 
     /// Segments that may go now that every durable commit so far is on the disk.
@@ -383,6 +392,7 @@ impl Values {
         let mut leaving: Vec<_> = self.segments().values().cloned().collect();
         let mut inner = self.inner.lock();
         leaving.append(&mut inner.dropped);
+        leaving.append(&mut inner.frozen);
         leaving.append(&mut inner.leaving);
         drop(inner);
         self.remove(&leaving);

@@ -281,7 +281,7 @@ fn explained(left: &[&Operation], revision: i64, register: &Option<Found>) -> bo
         rest.remove(at);
         let current = register.as_ref().map_or(0, |found| found.mod_revision.get());
         let at_most = 9;
-        let mut write = |value: Option<&Bytes>, range: std::ops::RangeInclusive<i64>| {
+        let write = |value: Option<&Bytes>, range: std::ops::RangeInclusive<i64>| {
             range.filter(|next| *next > revision).any(|next| {
                 let found = value.map(|value| Found { value: value.clone(), mod_revision: Revision(next) });
                 explained(&rest, next, &found)
