@@ -61,7 +61,7 @@ pub fn run(args: &[String]) -> Result<()> {
 }
 
 fn etcd(name: &str) -> Result<Command> {
-    Ok(Command::new(tools::etcd()?.programs.join(name)))
+    Ok(Command::new(tools::etcd_programs()?.join(name)))
 }
 
 fn kafka_class() -> Result<Command> {

@@ -138,8 +138,8 @@ pub fn kubectl() -> Result<PathBuf> {
     go_module("kubectl", "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.6")
 }
 
-/// Builds etcd's programs from their pinned modules: one program that is known by four names.
-pub fn etcd() -> Result<Etcd> {
+/// Builds etcd's programs from their pinned modules: one program that is known by four names. The directory of them.
+pub fn etcd_programs() -> Result<PathBuf> {
     let program = go_module("etcd", "-s -w")?;
     let programs = program.with_extension("d");
     fs::create_dir_all(&programs)?;
@@ -150,8 +150,13 @@ pub fn etcd() -> Result<Etcd> {
             std::os::unix::fs::symlink(&program, &link)?;
         }
     }
+    Ok(programs)
+}
+
+/// etcd's programs and its clients in other languages.
+pub fn etcd() -> Result<Etcd> {
     Ok(Etcd {
-        programs,
+        programs: etcd_programs()?,
         etcdctl_3_4: on_path("etcdctl").unwrap_or_else(|| "/usr/bin/etcdctl".into()),
         rust_client: rust_program("etcd-client", "etcd-client-referee")?,
         python_path: from_pypi("etcd-python", &ETCD_FROM_PYPI)?,

@@ -82,7 +82,7 @@ impl Programs {
             fs::create_dir_all(pki)?;
             output(Command::new(&serve).arg("certs").arg(pki))?;
         }
-        let etcd = tools::etcd()?.programs.join("etcd");
+        let etcd = tools::etcd_programs()?.join("etcd");
         Ok(Self { etcd, serve, load, embedded, pki })
     }
 
