@@ -268,19 +268,21 @@ impl Db {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the files that hold something; counted anew when the last count is old. Reads all pages then.
+    /// Bytes of the files that hold something, with what is on its way there; the files are counted anew when the last count
+    /// is old. Reads all pages then.
     pub(crate) fn used_bytes(&self) -> Result<u64, store_api::Error> {
+        let on_its_way = self.live().layer_bytes() as u64;
         let mut used = self.used.lock();
         let fresh = |used: &Used| used.at.elapsed() < USED_EVERY.max(used.took * USED_SHARE);
         if let Some(used) = used.filter(fresh) {
-            return Ok(used.bytes);
+            return Ok(used.bytes + on_its_way);
         }
         let began = Instant::now();
         let stats = self.view()?.stack.table()?.stats().map_err(storage)?;
         let tree = stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes();
         let bytes = tree + self.values().live_bytes();
         *used = Some(Used { bytes, at: Instant::now(), took: began.elapsed() });
-        Ok(bytes)
+        Ok(bytes + on_its_way)
     }
 
     /// Writes the state anew into a file that is as small as it can be, and goes on with that. Writes wait meanwhile;
