@@ -169,7 +169,8 @@ impl Silent {
 /// Checks one key's operations; refused ones are not among them.
 pub(super) fn check(key: &Bytes, mut operations: Vec<&Operation>) -> Result<(), Violation> {
     let told = told(&operations);
-    drop_unobserved(&mut operations, &told);
+    // Unanswered reads say nothing.
+    operations.retain(|operation| operation.reply.is_some() || !matches!(operation.call, Call::Get { .. }));
     let name = || String::from_utf8_lossy(key).into_owned();
     match Search::new(&operations, &told).run() {
         Outcome::Explained => Ok(()),
@@ -180,32 +181,6 @@ pub(super) fn check(key: &Bytes, mut operations: Vec<&Operation>) -> Result<(), 
             Err(Violation::NotLinearizable { key: name(), stuck: stuck.join("\n") })
         }
     }
-}
-
-/// Unanswered reads say nothing; neither does an unanswered write whose value nobody saw: every answer that depends on
-/// what is there shows it, so an order without that write explains as much.
-fn drop_unobserved(operations: &mut Vec<&Operation>, told: &HashMap<Bytes, Revision>) {
-    // A compare that held names the write before it by its revision alone; it also held where only its value tells so.
-    let answered = operations.iter().filter_map(|operation| operation.reply.as_ref());
-    let known: HashSet<Revision> = answered
-        .filter(|(_, reply)| reply.wrote())
-        .filter_map(|(_, reply)| reply.revision())
-        .chain(told.values().copied())
-        .chain([Revision(0)])
-        .collect();
-    let orphaned = operations.iter().any(|operation| match (&operation.call, &operation.reply) {
-        (Call::Cas { expect, .. }, Some((_, Reply::Cas { outcome: Ok(()), .. }))) => !known.contains(expect),
-        (Call::Cas { expect, value, .. }, None) => told.contains_key(value) && !known.contains(expect),
-        _ => false,
-    });
-    operations.retain(|operation| {
-        operation.reply.is_some()
-            || match &operation.call {
-                Call::Get { .. } => false,
-                Call::Delete { .. } => true,
-                Call::Put { value, .. } | Call::Cas { value, .. } => orphaned || told.contains_key(value),
-            }
-    });
 }
 
 /// The revisions under which values were seen: a value names its write, so that one was made there.
