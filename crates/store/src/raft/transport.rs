@@ -228,14 +228,14 @@ impl Transport for Tcp {
     ) -> BoxFuture<'static, io::Result<Bytes>> {
         let (answer, answered) = oneshot::channel();
         let sent = self.connection(target, urls, lane).try_send(Asked { request, answer });
-        let peer = self.stats.peers.of(target);
+        let stats = self.stats.clone();
         Box::pin(async move {
             let full = |_| io::Error::new(io::ErrorKind::WouldBlock, "too much on the way to the peer");
             let answer = match sent.map_err(full) {
                 Ok(()) => answered.await.unwrap_or_else(|_| Err(io::ErrorKind::ConnectionReset.into())),
                 Err(error) => Err(error),
             };
-            answer.inspect_err(|_| peer.send_failed())
+            answer.inspect_err(|_| stats.peers.of(target).send_failed())
         })
     }
 }
