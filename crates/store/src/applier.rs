@@ -53,10 +53,8 @@ const SWOLLEN_ENTRIES: usize = 1000;
 /// Entries that the log's thread applies itself.
 const INLINE_ENTRIES: usize = 4;
 /// Events that one step of cleaning up after a compaction looks at: a millisecond or so, for which a lone writer may have
-/// to wait.
+/// to wait; while there are writes, after each batch of them.
 const SWEEP_EVENTS: usize = 64;
-/// The same while there are writes, after each batch of them.
-const SWEEP_EVENTS_LOADED: usize = 64;
 
 pub(crate) struct Applier {
     pub db: Arc<Db>,
@@ -265,16 +263,11 @@ impl Applier {
     }
 
     pub(crate) fn step(&mut self, batch: Option<Batch>) -> Result<(), StateError> {
-        match batch {
-            Some(batch) => {
-                self.apply_batch(batch)?;
-                // Under load there is no idle time: a little is swept after every batch, so that it ends at all.
-                if self.sweeping {
-                    self.sweep_events(SWEEP_EVENTS_LOADED)?;
-                }
-            }
-            None => self.sweep()?,
+        if let Some(batch) = batch {
+            self.apply_batch(batch)?;
         }
+        // Under load there is no idle time: a little is swept after every batch, so that it ends at all.
+        self.sweep()?;
         self.commit_durably()?;
         self.release_log()
     }
@@ -352,16 +345,12 @@ impl Applier {
     }
 
     fn sweep(&mut self) -> Result<(), StateError> {
-        self.sweep_events(SWEEP_EVENTS)
-    }
-
-    fn sweep_events(&mut self, events: usize) -> Result<(), StateError> {
         if self.sweeping {
             let began = Instant::now();
             let swept = self.db.update(false, |state| {
-                let swept = mvcc::sweep_counted(state, events)?;
+                let swept = mvcc::sweep_counted(state, SWEEP_EVENTS)?;
                 if swept.is_none_or(|swept| !swept.more) {
-                    state.reclaim(events)?;
+                    state.reclaim(SWEEP_EVENTS)?;
                 }
                 Ok(swept)
             })?;

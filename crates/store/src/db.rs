@@ -220,7 +220,8 @@ impl Db {
         let (batch, ledger) = state.finish()?;
         live.publish(batch, ledger);
         if durable {
-            live.carry_now(true, &self.stats)?;
+            live.carry_now()?;
+            self.count_commit(&live);
         } else {
             live.relieve()?;
         }
@@ -234,7 +235,19 @@ impl Db {
     /// As [`Db::is_synced`].
     pub(crate) fn begin_durable(&self) -> Result<bool, StateError> {
         let _writing = self.writing.lock();
-        self.live().begin_carry(true, Some(&self.stats))
+        let live = self.live();
+        let begun = live.begin_carry(true)?;
+        if begun {
+            self.count_commit(&live);
+        }
+        Ok(begun)
+    }
+
+    /// A durable commit is done; one that a thread syncs is counted there, when it is on the disk.
+    fn count_commit(&self, live: &Live) {
+        if !live.spill.is_lazy() {
+            self.stats.commits.observe(live.carry_took());
+        }
     }
 
     /// Whether changes are on their way into the tree; a failure is told by others.

@@ -92,13 +92,22 @@ impl Layer {
         self.removed.fetch_add(removed, Ordering::Relaxed);
     }
 
-    /// What was at a key after a commit; None where nothing had changed by then.
-    pub(super) fn get<R>(&self, key: &[u8], commit: u64, read: impl FnOnce(Option<&[u8]>) -> R) -> Option<R> {
+    /// What was at a key after a commit.
+    ///
+    /// # Errors
+    /// `read`, where nothing had changed by then.
+    pub(super) fn get<R, F>(&self, key: &[u8], commit: u64, read: F) -> Result<R, F>
+    where
+        F: FnOnce(Option<&[u8]>) -> R,
+    {
         if self.bytes() == 0 {
-            return None;
+            return Err(read);
         }
         let records = self.records.read();
-        records.get(key)?.at(commit).map(|record| read(record.as_deref()))
+        match records.get(key).and_then(|versions| versions.at(commit)) {
+            Some(record) => Ok(read(record.as_deref())),
+            None => Err(read),
+        }
     }
 
     /// What is there in the end, in order.
@@ -130,19 +139,19 @@ impl Place<'_> {
     }
 
     /// Copies up to `max` changes; whether there may be more.
-    fn copy(&self, bounds: Bounds<'_>, reverse: bool, max: usize, out: &mut VecDeque<Change>) -> bool {
+    fn copy(&self, bounds: Bounds<'_>, reverse: bool, max: usize, out: &mut VecDeque<Changed>) -> bool {
         match self {
             Self::Layer(layer, commit) => {
                 let records = layer.records.read();
                 let found = records.range::<[u8], _>(bounds);
                 let there = found.filter_map(|(key, versions)| {
-                    versions.at(*commit).map(|record| Change { key: key.clone(), record: record.clone() })
+                    versions.at(*commit).map(|record| Changed { key: key.clone(), record: record.clone() })
                 });
                 take(there, reverse, max, out)
             }
             Self::Batch(batch) => {
                 let found = batch.range::<[u8], _>(bounds);
-                let copied = found.map(|(key, record)| Change { key: key.clone(), record: record.clone() });
+                let copied = found.map(|(key, record)| Changed { key: key.clone(), record: record.clone() });
                 take(copied, reverse, max, out)
             }
         }
@@ -152,10 +161,10 @@ impl Place<'_> {
 type Bounds<'b> = (Bound<&'b [u8]>, Bound<&'b [u8]>);
 
 fn take(
-    mut found: impl DoubleEndedIterator<Item = Change>,
+    mut found: impl DoubleEndedIterator<Item = Changed>,
     reverse: bool,
     max: usize,
-    out: &mut VecDeque<Change>,
+    out: &mut VecDeque<Changed>,
 ) -> bool {
     for _ in 0..max {
         let Some(change) = (if reverse { found.next_back() } else { found.next() }) else { return false };
@@ -166,7 +175,7 @@ fn take(
 
 /// A change of a record.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(super) struct Changed {
     pub key: Box<[u8]>,
     pub record: Record,
 }
@@ -176,7 +185,7 @@ type Edge = Bound<Box<[u8]>>;
 /// The changes between two keys in one place, one after the other.
 struct Walk<'l> {
     place: Place<'l>,
-    ahead: VecDeque<Change>,
+    ahead: VecDeque<Changed>,
     chunk: usize,
     /// What comes behind those ahead; None when nothing does.
     rest: Option<(Edge, Edge)>,
@@ -229,7 +238,7 @@ impl<'l> Changes<'l> {
     }
 
     /// The next change at a key not behind `upto`, which None puts at the end.
-    pub(super) fn next_upto(&mut self, upto: Option<&[u8]>) -> Option<Change> {
+    pub(super) fn next_upto(&mut self, upto: Option<&[u8]>) -> Option<Changed> {
         self.walks.iter_mut().for_each(Walk::fill);
         let mut first: Option<(usize, &[u8])> = None;
         for (at, walk) in self.walks.iter().enumerate() {
@@ -300,17 +309,17 @@ mod tests {
                 let mut found = Vec::new();
                 // Up to some key, and then the rest.
                 let middle = expect.keys().nth(random.below(expect.len() as u64) as usize).unwrap();
-                while let Some(Change { key, record }) = changes.next_upto(Some(middle)) {
+                while let Some(Changed { key, record }) = changes.next_upto(Some(middle)) {
                     assert!(if reverse { key >= *middle } else { key <= *middle });
                     found.push((key, record));
                 }
-                while let Some(Change { key, record }) = changes.next_upto(None) {
+                while let Some(Changed { key, record }) = changes.next_upto(None) {
                     found.push((key, record));
                 }
                 assert_eq!(found, of(&expect, bounds, reverse));
             }
             for (key, record) in &then[commit as usize] {
-                let read = |layer: &Layer| layer.get(key, commit, |found| found.map(Box::from));
+                let read = |layer: &Layer| layer.get(key, commit, |found| found.map(Box::from)).ok();
                 assert_eq!(read(&second).or_else(|| read(&first)).as_ref(), Some(record));
             }
         }
@@ -324,7 +333,7 @@ mod tests {
             layer.add([(key.clone(), Some(Box::from(&[0; 50][..])))].into(), commit, true);
         }
         assert_eq!(layer.records.read()[&key].older.len(), 1);
-        assert_eq!(layer.get(&key, 99, |record| record.is_some()), Some(true));
+        assert_eq!(layer.get(&key, 99, |record| record.is_some()).ok(), Some(true));
         assert!(layer.bytes() > 0 && layer.removed() == 0);
     }
 }

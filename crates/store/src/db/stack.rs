@@ -19,7 +19,6 @@ use super::layer::{Batch, Layer, Place};
 use super::transaction::View;
 use super::{Raw, TABLE, io, storage};
 use crate::backend::Spill;
-use crate::stats::Stats;
 use crate::values::{Ledger, Segments, Values};
 
 /// A layer takes at most about so much memory; beside it there may be a frozen one.
@@ -49,16 +48,19 @@ impl Stack {
     }
 
     /// What the tree is to have at a key.
-    pub(super) fn raw<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> Result<R, StateError> {
-        let mut read = Some(read);
-        let mut once = |raw: Option<&[u8]>| read.take().map(|read| read(raw));
+    pub(super) fn raw<R>(
+        &self,
+        key: &[u8],
+        mut read: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R, StateError> {
         for layer in [&self.active, &self.frozen] {
-            if let Some(Some(found)) = layer.get(key, self.commit, &mut once) {
-                return Ok(found);
-            }
+            read = match layer.get(key, self.commit, read) {
+                Ok(found) => return Ok(found),
+                Err(read) => read,
+            };
         }
         let found = self.table()?.get(key).map_err(storage)?;
-        once(found.as_ref().map(|raw| raw.value())).ok_or_else(closed)
+        Ok(read(found.as_ref().map(|raw| raw.value())))
     }
 
     pub(super) fn places(&self) -> [Place<'_>; 2] {
@@ -164,9 +166,9 @@ impl Live {
             (active.bytes(), active.removed())
         };
         let is_over = |times: usize| bytes >= times * LAYER_BYTES || removed >= times * LAYER_REMOVED;
-        if is_over(1) && !self.begin_carry(false, None)? && is_over(OVERFULL) {
+        if is_over(1) && !self.begin_carry(false)? && is_over(OVERFULL) {
             self.rest()?;
-            self.begin_carry(false, None)?;
+            self.begin_carry(false)?;
         }
         Ok(())
     }
@@ -176,27 +178,17 @@ impl Live {
     ///
     /// # Errors
     /// When a layer was not carried; nothing more is then.
-    pub(super) fn begin_carry(
-        self: &Arc<Self>,
-        durable: bool,
-        stats: Option<&Arc<Stats>>,
-    ) -> Result<bool, StateError> {
-        {
-            let mut carrying = self.carrying.lock();
-            carrying.check()?;
-            if carrying.running {
-                return Ok(false);
-            }
-            carrying.running = true;
+    pub(super) fn begin_carry(self: &Arc<Self>, durable: bool) -> Result<bool, StateError> {
+        if !self.claim()? {
+            return Ok(false);
         }
         let layer = self.freeze();
-        let (live, stats) = (self.clone(), stats.cloned());
-        let carry = move || live.carry_whole(&layer, durable, stats.as_deref());
         if !self.spill.is_lazy() {
-            carry();
-            self.carrying.lock().check()?;
-            return Ok(true);
+            return self.carry_whole(&layer, durable).map(|()| true);
         }
+        let live = self.clone();
+        // What fails is told to the next who asks.
+        let carry = move || drop(live.carry_whole(&layer, durable));
         let thread = std::thread::Builder::new().name("store-carry".to_owned());
         thread.spawn(carry).map(|_| true).map_err(|error| {
             let error = StateError::Io(error.to_string());
@@ -205,15 +197,22 @@ impl Live {
         })
     }
 
-    /// As [`Live::begin_carry`], but here and to the end.
-    pub(super) fn carry_now(self: &Arc<Self>, durable: bool, stats: &Stats) -> Result<(), StateError> {
+    /// Carries all there is into the tree, durably, here and to the end.
+    ///
+    /// # Errors
+    /// As [`Live::begin_carry`].
+    pub(super) fn carry_now(&self) -> Result<(), StateError> {
+        while !self.claim()? {
+            self.rest()?;
+        }
+        self.carry_whole(&self.freeze(), true)
+    }
+
+    /// Whether the next layer is the caller's to carry.
+    fn claim(&self) -> Result<bool, StateError> {
         let mut carrying = self.carrying.lock();
-        self.carried.wait_while(&mut carrying, |carrying| carrying.running);
         carrying.check()?;
-        carrying.running = true;
-        drop(carrying);
-        self.carry_whole(&self.freeze(), durable, Some(stats));
-        self.carrying.lock().check()
+        Ok(!std::mem::replace(&mut carrying.running, true))
     }
 
     /// Whether a layer is on its way into the tree.
@@ -249,13 +248,14 @@ impl Live {
         layer
     }
 
-    fn carry_whole(&self, layer: &Layer, durable: bool, stats: Option<&Stats>) {
+    fn carry_whole(&self, layer: &Layer, durable: bool) -> Result<(), StateError> {
         let began = Instant::now();
         // A panic is a failure, too: somebody waits for the end.
-        let carry = std::panic::AssertUnwindSafe(|| self.carry(layer, durable, stats));
+        let carry = std::panic::AssertUnwindSafe(|| self.carry(layer, durable));
         let done = std::panic::catch_unwind(carry);
         let done = done.unwrap_or_else(|_| Err(StateError::Io("the state was not written".to_owned())));
-        self.end_carry(began.elapsed(), done);
+        self.end_carry(began.elapsed(), done.clone());
+        done
     }
 
     fn end_carry(&self, took: Duration, done: Result<(), StateError>) {
@@ -264,7 +264,7 @@ impl Live {
         self.carried.notify_all();
     }
 
-    fn carry(&self, layer: &Layer, durable: bool, stats: Option<&Stats>) -> Result<(), StateError> {
+    fn carry(&self, layer: &Layer, durable: bool) -> Result<(), StateError> {
         let database = self.database.read();
         let database = database.as_ref().ok_or_else(closed)?;
         let mut transaction = database.begin_write().map_err(io)?;
@@ -280,7 +280,6 @@ impl Live {
                 None => table.remove(key).map(drop).map_err(storage),
             })?;
         }
-        let began = Instant::now();
         transaction.commit().map_err(io)?;
         let tree = Arc::new(open(database).map_err(io)?);
         let before = {
@@ -290,9 +289,6 @@ impl Live {
         drop(before);
         self.values.carried(durable);
         if durable {
-            if let Some(stats) = stats.filter(|_| !self.spill.is_lazy()) {
-                stats.commits.observe(began.elapsed());
-            }
             self.spill.let_go(&self.values);
         }
         Ok(())

@@ -29,7 +29,7 @@ pub(crate) struct Change<'t> {
     moved: Option<Vec<u8>>,
     /// A record as it goes into the tree.
     scratch: Vec<u8>,
-    /// The version that was read last, as the tree has it: what is read is often moved or replaced next.
+    /// The version that was read last, as the tree has it: what is compared is often read, moved and replaced next.
     seen: RefCell<Seen>,
 }
 
@@ -78,19 +78,24 @@ impl<'t> Change<'t> {
 
     /// What the tree is to have at a key.
     fn raw<R>(&self, key: &[u8], read: impl FnOnce(Option<&[u8]>) -> R) -> Result<R, StateError> {
+        if let Some(raw) = self.seen.borrow().at(key) {
+            return Ok(read(raw));
+        }
+        let noting = |raw: Option<&[u8]>| {
+            if key.first() == Some(&layout::CURRENT) {
+                self.seen.borrow_mut().note(key, raw);
+            }
+            read(raw)
+        };
         match self.batch.get(key) {
-            Some(record) => Ok(read(record.as_deref())),
-            None => self.stack.raw(key, read),
+            Some(record) => Ok(noting(record.as_deref())),
+            None => self.stack.raw(key, noting),
         }
     }
 
     /// Where the value at a key is, if it has one apart.
     fn pointer(&self, key: &[u8]) -> Result<Option<Pointer>, StateError> {
-        let pointer = |raw: Option<&[u8]>| raw.map_or(Ok(None), |raw| values::pointer_at(key, raw));
-        match self.seen.borrow().at(key) {
-            Some(raw) => pointer(raw),
-            None => self.raw(key, pointer)?,
-        }
+        self.raw(key, |raw| raw.map_or(Ok(None), |raw| values::pointer_at(key, raw)))?
     }
 
     fn insert(&mut self, key: &[u8], record: &[u8]) {
@@ -333,12 +338,7 @@ impl Reader for View {
 
 impl Reader for Change<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        let looked = self.raw(key, |raw| {
-            if key.first() == Some(&layout::CURRENT) {
-                self.seen.borrow_mut().note(key, raw);
-            }
-            look(key, raw, true)
-        })??;
+        let looked = self.raw(key, |raw| look(key, raw, true))??;
         fetch(key, looked, || self.values.segments())
     }
     fn head(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
@@ -379,22 +379,17 @@ impl State for Change<'_> {
     }
 
     fn supersede(&mut self, current: &[u8], old: &[u8]) -> Result<(), StateError> {
-        if self.seen.get_mut().at(current).is_none() {
-            self.raw(current, |raw| self.seen.borrow_mut().note(current, raw))?;
-        }
-        let seen = self.seen.get_mut();
-        let raw = seen.there.then_some(&seen.raw[..]);
-        let nothing = || StateError::Corrupt(format!("nothing is at {}", current.escape_ascii()));
-        let raw = raw.ok_or_else(nothing)?;
-        let apart = matches!(values::parse(current, raw)?, Physical::Apart { .. });
-        self.scratch.clear();
-        if !apart {
-            self.scratch.extend_from_slice(&layout::event_tag(true));
-        }
-        self.scratch.extend_from_slice(raw);
+        let (moved, apart) = self.raw(current, |raw| {
+            let raw =
+                raw.ok_or_else(|| StateError::Corrupt(format!("nothing is at {}", current.escape_ascii())))?;
+            let apart = matches!(values::parse(current, raw)?, Physical::Apart { .. });
+            let tag = layout::event_tag(true);
+            let tag = if apart { &[][..] } else { &tag };
+            Ok::<_, StateError>(([tag, raw].concat().into_boxed_slice(), apart))
+        })??;
         // A version gets a place of its own, where nothing was before.
         debug_assert_eq!(self.raw(old, |raw| raw.is_none()), Ok(true));
-        self.batch.insert(old.into(), Some(self.scratch.as_slice().into()));
+        self.batch.insert(old.into(), Some(moved));
         self.moved = apart.then(|| current.to_vec());
         Ok(())
     }
