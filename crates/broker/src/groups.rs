@@ -15,6 +15,7 @@ use crate::catalog::Topic;
 use crate::config::Server;
 use crate::coordinator::{Coordinator, Machine};
 use crate::names;
+use crate::quotas::Mutations;
 
 impl Machine for Shard {
     type Response = Response;
@@ -146,7 +147,7 @@ pub(crate) async fn internal_topic(broker: &Broker, name: &str) -> Result<Arc<To
     if let Some(topic) = broker.catalog.topic(name) {
         return Ok(topic);
     }
-    create_automatically(broker, name, None).await.map_err(|refusal| {
+    create_automatically(broker, name, &mut Mutations::unlimited()).await.map_err(|refusal| {
         tracing::warn!(error = refusal.text, topic = name, "an internal topic cannot be made");
         ErrorCode::CoordinatorNotAvailable
     })

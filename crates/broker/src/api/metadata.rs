@@ -100,7 +100,7 @@ async fn one_topic(
     let Some(mutations) = create else {
         return refused(ErrorCode::UnknownTopicOrPartition, Some(name), id);
     };
-    match topics::create_automatically(&c.broker, &name, Some(mutations)).await {
+    match topics::create_automatically(&c.broker, &name, mutations).await {
         Ok(topic) => describe(c, &topic),
         // Not yet: as in Kafka, the client asks again.
         Err(refusal) if refusal.code == ErrorCode::ThrottlingQuotaExceeded => {

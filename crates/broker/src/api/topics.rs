@@ -27,11 +27,11 @@ use crate::quotas::Mutations;
 const ALL_CORDONED: &str = "All brokers are currently fenced, or have all their log directories cordoned.";
 
 /// Makes a topic that a client asked for without having made it, with the broker's defaults. It counts as what the client
-/// changed, where there is one that asked.
+/// changed.
 pub(crate) async fn create_automatically(
     broker: &Broker,
     name: &str,
-    mutations: Option<&mut Mutations>,
+    mutations: &mut Mutations,
 ) -> Result<Arc<Topic>, Refusal> {
     let key = match name {
         names::OFFSETS => "offsets.topic.num.partitions",
@@ -44,7 +44,7 @@ pub(crate) async fn create_automatically(
     if !broker.catalog.root.takes_partitions() {
         return Err(Refusal::new(ErrorCode::InvalidReplicationFactor, ALL_CORDONED));
     }
-    mutations.map_or(Ok(()), |mutations| mutations.take(partitions as usize, broker.passed_ms()))?;
+    mutations.take(partitions as usize, broker.passed_ms())?;
     match broker.catalog.create(name, partitions, broker.server.internal_topic(name)).await {
         // Somebody else was faster: theirs will do, once it is here.
         Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => broker

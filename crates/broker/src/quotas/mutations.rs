@@ -76,7 +76,8 @@ struct Limited {
 pub(crate) struct Mutations(Option<Limited>);
 
 impl Mutations {
-    pub(super) fn unlimited() -> Self {
+    /// As much as it likes, as the broker itself.
+    pub(crate) fn unlimited() -> Self {
         Self(None)
     }
 
