@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! store  <prefix><key> = {"name":value,...}
-//!   │ attempt ──reply──▶ apply at once ┐
-//!   └ watch ───────────────────────────▶ apply (a revision already applied is passed over), forget
+//!   │ alter ──reply──▶ apply at once ┐
+//!   └ watch ─────────────────────────▶ apply (a revision already applied is passed over), forget
 //! ```
 
 use std::collections::BTreeMap;
@@ -55,14 +55,22 @@ pub(crate) trait Key: Ord + Clone {
     }
 }
 
-/// What came of a change.
-pub(crate) enum Attempt<V> {
+/// What came of an attempt to change an entry.
+enum Attempt<V> {
     /// Nothing is to be changed, or was only to be checked.
     Nothing,
     /// It is in the store.
     Written(Values<V>, Revision),
     /// Somebody else was faster: what they wrote is to be read.
     Beaten,
+}
+
+/// What is in memory anew.
+pub(crate) enum News<'k, K> {
+    /// This entry.
+    One(&'k K),
+    /// All of them.
+    All,
 }
 
 /// The entries under one prefix.
@@ -94,9 +102,29 @@ impl<K: Key, V: Clone + PartialEq + Serialize + DeserializeOwned> Entries<K, V> 
         Ok(found.revision)
     }
 
-    /// Writes what `change` makes of an entry, once. Nobody's change in between is lost: who is beaten reads anew, and
-    /// tries again.
-    pub(crate) async fn attempt(
+    /// Replaces an entry's values by what `change` makes of them; in force when this returns. Nobody's change in between is
+    /// lost: `change` sees what is replaced, and runs again when that was replaced meanwhile. `then` is told what is news.
+    pub(crate) async fn alter(
+        &self,
+        key: &K,
+        change: impl Fn(&Values<V>) -> Result<Values<V>, Refusal>,
+        validate_only: bool,
+        then: impl Fn(News<'_, K>, &All<K, V>),
+    ) -> Result<(), Refusal> {
+        loop {
+            match self.attempt(key, &change, validate_only).await? {
+                Attempt::Nothing => return Ok(()),
+                Attempt::Written(values, revision) => {
+                    self.apply(key.clone(), values, revision, |all| then(News::One(key), all));
+                    return Ok(());
+                }
+                Attempt::Beaten => drop(self.load(|all| then(News::All, all)).await?),
+            }
+        }
+    }
+
+    /// Writes what `change` makes of an entry, once.
+    async fn attempt(
         &self,
         key: &K,
         change: impl Fn(&Values<V>) -> Result<Values<V>, Refusal>,
@@ -128,7 +156,7 @@ impl<K: Key, V: Clone + PartialEq + Serialize + DeserializeOwned> Entries<K, V> 
     }
 
     /// Takes over what the store holds since that revision; `then` is called where it is news.
-    pub(crate) fn apply(&self, key: K, values: Values<V>, revision: Revision, then: impl FnOnce(&All<K, V>)) {
+    fn apply(&self, key: K, values: Values<V>, revision: Revision, then: impl FnOnce(&All<K, V>)) {
         let _applying = self.applying.lock();
         let mut all = (**self.current()).clone();
         if all.get(&key).is_some_and(|stored| stored.revision >= revision) {

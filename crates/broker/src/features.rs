@@ -7,12 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI16, Ordering};
 
 use store_api::{Revision, Store};
 
 use crate::catalog::Refusal;
-use crate::entries::{All, Attempt, Entries, Key};
+use crate::entries::{Entries, Key};
 use crate::follow::Follower;
 
 pub(crate) const TRANSACTION_VERSION: &str = "transaction.version";
@@ -27,10 +26,9 @@ pub(crate) struct Feature {
 
 /// metadata.version: 30 is that of Kafka 4.3 (4.3-IV0), 7 the first that 4.x brokers support (3.3-IV3).
 /// transaction.version: from 2 on the epoch rises with every transaction (KIP-890), from 1 on its log has tagged fields.
-pub(crate) const FEATURES: &[Feature] = &[
-    Feature { name: "metadata.version", least: 7, most: 30, first: 30 },
-    Feature { name: TRANSACTION_VERSION, least: 0, most: 2, first: 2 },
-];
+pub(crate) const FEATURES: &[Feature] =
+    &[Feature { name: "metadata.version", least: 7, most: 30, first: 30 }, TRANSACTION];
+pub(crate) const TRANSACTION: Feature = Feature { name: TRANSACTION_VERSION, least: 0, most: 2, first: 2 };
 
 /// Stands for the one cluster there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,14 +58,11 @@ pub(crate) fn level(set: &Levels, feature: &Feature) -> i16 {
 /// The features in force.
 pub(crate) struct Features {
     entries: Entries<Cluster, i16>,
-    /// That of [`TRANSACTION_VERSION`].
-    transaction_version: AtomicI16,
 }
 
 impl Features {
     pub(crate) fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        let transaction_version = AtomicI16::new(level_of(&Levels::new(), TRANSACTION_VERSION));
-        Arc::new(Self { entries: Entries::new(store), transaction_version })
+        Arc::new(Self { entries: Entries::new(store) })
     }
 
     /// What was set, and when: a client goes by the newest it has seen. Zero where nothing ever was.
@@ -78,37 +73,19 @@ impl Features {
 
     /// That of transactions.
     pub(crate) fn transaction_version(&self) -> i16 {
-        self.transaction_version.load(Ordering::Acquire)
+        level(&self.set_levels().0, &TRANSACTION)
     }
 
     /// Sets levels; in force when this returns.
     pub(crate) async fn set(&self, levels: &Levels) -> Result<(), Refusal> {
         let change = |old: &Levels| Ok(old.clone().into_iter().chain(levels.clone()).collect());
-        loop {
-            match self.entries.attempt(&Cluster, change, false).await? {
-                Attempt::Nothing => return Ok(()),
-                Attempt::Written(levels, revision) => {
-                    self.entries.apply(Cluster, levels, revision, |all| self.tell(all));
-                    return Ok(());
-                }
-                Attempt::Beaten => drop(self.load().await?),
-            }
-        }
+        self.entries.alter(&Cluster, change, false, |_, _| {}).await
     }
 
     /// Brings memory to what the store holds; the revision read.
     pub(crate) async fn load(&self) -> Result<Revision, store_api::Error> {
-        self.entries.load(|all| self.tell(all)).await
+        self.entries.load(|_| {}).await
     }
-
-    fn tell(&self, all: &All<Cluster, i16>) {
-        let set = all.get(&Cluster).map(|stored| stored.values.clone()).unwrap_or_default();
-        self.transaction_version.store(level_of(&set, TRANSACTION_VERSION), Ordering::Release);
-    }
-}
-
-fn level_of(set: &Levels, name: &str) -> i16 {
-    FEATURES.iter().find(|feature| feature.name == name).map_or(0, |feature| level(set, feature))
 }
 
 impl Follower for Features {
@@ -117,7 +94,7 @@ impl Follower for Features {
     }
 
     fn event(&self, event: &store_api::Event) {
-        self.entries.event(event, |_, all| self.tell(all));
+        self.entries.event(event, |_, _| {});
     }
 
     fn reload(&self) -> store_api::Future_<'_, Revision> {

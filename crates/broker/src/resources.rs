@@ -13,7 +13,7 @@ use store_api::{RangeRequest, Revision, Store};
 
 use crate::catalog::{Catalog, Refusal};
 use crate::config::{Dynamic, Server, Values};
-use crate::entries::{Attempt, Entries, Key};
+use crate::entries::{Entries, Key, News};
 use crate::follow::Follower;
 
 /// Prefix of the keys.
@@ -101,11 +101,7 @@ impl Resources {
     /// Brings memory to what the store holds; the revision read. The server has the brokers' values then, topics opened
     /// before do not.
     pub(crate) async fn load(&self) -> Result<Revision, store_api::Error> {
-        let told = |_: &_| {
-            self.subscriptions.fetch_add(1, Ordering::AcqRel);
-            self.tell_server();
-        };
-        self.entries.load(told).await
+        self.entries.load(|_| self.tell_loaded()).await
     }
 
     /// The store's newest revision: the end of the cluster's metadata.
@@ -122,20 +118,14 @@ impl Resources {
         change: impl Fn(&Values) -> Result<Values, Refusal>,
         validate_only: bool,
     ) -> Result<(), Refusal> {
-        loop {
-            match self.entries.attempt(&resource, &change, validate_only).await? {
-                Attempt::Nothing => return Ok(()),
-                Attempt::Written(values, revision) => {
-                    let kind = resource.0;
-                    self.entries.apply(resource, values, revision, |_| self.tell(catalog, kind));
-                    return Ok(());
-                }
-                Attempt::Beaten => {
-                    self.load().await?;
-                    catalog.reconfigure();
-                }
+        let then = |news: News<'_, Resource>, _: &_| match news {
+            News::One((kind, _)) => self.tell(catalog, *kind),
+            News::All => {
+                self.tell_loaded();
+                catalog.reconfigure();
             }
-        }
+        };
+        self.entries.alter(&resource, change, validate_only, then).await
     }
 
     /// A resource of this kind has changed.
@@ -148,6 +138,12 @@ impl Resources {
             Kind::ClientMetrics => drop(self.subscriptions.fetch_add(1, Ordering::AcqRel)),
             Kind::Groups => {}
         }
+    }
+
+    /// Any resource may have changed.
+    fn tell_loaded(&self) {
+        self.subscriptions.fetch_add(1, Ordering::AcqRel);
+        self.tell_server();
     }
 
     fn tell_server(&self) {

@@ -17,7 +17,7 @@ use crate::api::PRODUCER_IDS;
 use crate::catalog::TopicRecord;
 use crate::config::Values;
 use crate::entries::stored;
-use crate::features::{self, Cluster, TRANSACTION_VERSION};
+use crate::features::{self, Cluster, TRANSACTION, TRANSACTION_VERSION};
 use crate::quotas::{Entity, Limits};
 use crate::resources::{Kind, Resource};
 use crate::{Error, names};
@@ -80,12 +80,10 @@ pub async fn export(
         records.push(&m::FeatureLevelRecord { name: (*name).to_owned(), feature_level: *level }, 0)?;
     }
     let set = stored::<Cluster, i16>(store).await?.pop().map(|(_, set)| set).unwrap_or_default();
-    let transactions = features::FEATURES.iter().filter(|feature| feature.name == TRANSACTION_VERSION);
-    for (name, level) in transactions.map(|feature| (feature.name, features::level(&set, feature))) {
-        // One at 0 is not in force, and not told of.
-        if level > 0 {
-            records.push(&m::FeatureLevelRecord { name: name.to_owned(), feature_level: level }, 0)?;
-        }
+    let (name, level) = (TRANSACTION_VERSION.to_owned(), features::level(&set, &TRANSACTION));
+    // One at 0 is not in force, and not told of.
+    if level > 0 {
+        records.push(&m::FeatureLevelRecord { name, feature_level: level }, 0)?;
     }
     let features = records.0.clone();
     for ((kind, name), values) in stored::<Resource, String>(store).await? {

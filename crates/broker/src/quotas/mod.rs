@@ -27,7 +27,7 @@ use store_api::{Revision, Store};
 
 use crate::catalog::Refusal;
 use crate::config::Server;
-use crate::entries::{All, Attempt, Entries, Stored};
+use crate::entries::{All, Entries, Stored};
 use crate::follow::Follower;
 use entity::{CLIENT_ID, CONNECTION_CREATION_RATE, IP, USER};
 use mutations::Bucket;
@@ -254,16 +254,7 @@ impl Quotas {
             }
             Ok(new)
         };
-        loop {
-            match self.entries.attempt(entity, change, validate_only).await? {
-                Attempt::Nothing => return Ok(()),
-                Attempt::Written(limits, revision) => {
-                    self.entries.apply(entity.clone(), limits, revision, |all| self.tell(all));
-                    return Ok(());
-                }
-                Attempt::Beaten => drop(self.load().await?),
-            }
-        }
+        self.entries.alter(entity, change, validate_only, |_, all| self.tell(all)).await
     }
 
     /// Brings memory to what the store holds; the revision read.
