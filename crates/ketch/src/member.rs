@@ -21,7 +21,7 @@ use base::task::Tasks;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use store::raft::transport::{Joining, PeerTls, ask_to_join};
-use store::raft::{Begin, ClusterOptions, Hands, NetworkOptions, Sizes, Timing};
+use store::raft::{Begin, ClusterOptions, NetworkOptions};
 use tokio::net::TcpSocket;
 
 use crate::config::{Config, Peering};
@@ -149,19 +149,14 @@ impl Member {
             ca_pem: pki.etcd_ca_pem().to_owned(),
             store: OnceLock::new(),
         });
+        let network = NetworkOptions::Listen {
+            listener,
+            tls: Some(peer_tls(&pki, config, peering)?),
+            joining: Some(gate.clone()),
+        };
         let cluster = ClusterOptions {
-            name: peering.name.clone(),
-            peer_urls: vec![peer_url.clone()],
             client_urls: client_urls.clone(),
-            begin,
-            timing: Timing::default(),
-            network: NetworkOptions::Listen {
-                listener,
-                tls: Some(peer_tls(&pki, config, peering)?),
-                joining: Some(gate.clone()),
-            },
-            sizes: Sizes::default(),
-            hands: Hands::Threads,
+            ..ClusterOptions::new(&peering.name, &peer_url, begin, network)
         };
         let started = store::Service::start_member(options, cluster, tasks).await;
         let store = started.context("the store does not start")?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base::task::Tasks;
-use store::raft::{Begin, ClusterOptions, Hands, MemberNode, NetworkOptions, Sizes, Timing};
+use store::raft::{Begin, ClusterOptions, MemberNode, NetworkOptions};
 
 /// What the members of one bench agree on.
 const CLUSTER_ID: u64 = 0x6b65_7463;
@@ -40,16 +40,9 @@ async fn start(dir: &str, tasks: &Tasks) -> Result<store::Handle, Box<dyn Error>
         |address: &&str| MemberNode { peer_urls: vec![format!("http://{address}")], ..MemberNode::default() };
     let members = (1..).zip(peers.iter().map(node)).collect();
     let own = peers.get(me).ok_or("member=I: no such peer")?;
-    let cluster = ClusterOptions {
-        name: format!("member-{me}"),
-        peer_urls: vec![format!("http://{own}")],
-        client_urls: Vec::new(),
-        begin: Begin::Together { cluster_id: CLUSTER_ID, member_id: me as u64 + 1, members },
-        timing: Timing::default(),
-        network: NetworkOptions::Listen { listener: TcpListener::bind(own)?, tls: None, joining: None },
-        sizes: Sizes::default(),
-        hands: Hands::Threads,
-    };
+    let begin = Begin::Together { cluster_id: CLUSTER_ID, member_id: me as u64 + 1, members };
+    let network = NetworkOptions::Listen { listener: TcpListener::bind(own)?, tls: None, joining: None };
+    let cluster = ClusterOptions::new(format!("member-{me}"), format!("http://{own}"), begin, network);
     Ok(store::Service::start_member(options, cluster, tasks).await?)
 }
 

@@ -7,9 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base::task::Tasks;
-use store::raft::{
-    Begin, ClusterError, ClusterOptions, Hands, MemberNode, NetworkOptions, PeerError, Sizes, Timing,
-};
+use store::raft::{Begin, ClusterError, ClusterOptions, MemberNode, NetworkOptions, PeerError};
 use store::{Handle, Options, Service};
 use store_api::{LeaseId, Op, RangeRequest, Store, Txn};
 
@@ -25,16 +23,9 @@ impl Member {
     async fn start(dir: &Path, begin: Begin, listener: TcpListener) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let tasks = Tasks::new();
-        let cluster = ClusterOptions {
-            name: dir.file_name().unwrap().to_str().unwrap().to_owned(),
-            peer_urls: vec![url.clone()],
-            client_urls: vec![],
-            begin,
-            timing: Timing::default(),
-            network: NetworkOptions::Listen { listener, tls: None, joining: None },
-            sizes: Sizes::default(),
-            hands: Hands::Threads,
-        };
+        let name = dir.file_name().unwrap().to_str().unwrap();
+        let network = NetworkOptions::Listen { listener, tls: None, joining: None };
+        let cluster = ClusterOptions::new(name, &url, begin, network);
         let handle = Service::start_member(Options::new(dir), cluster, &tasks).await.unwrap();
         Self { handle, tasks, url }
     }

@@ -17,7 +17,7 @@ use base::task::Tasks;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use store::raft::transport::{Lane, Transport};
-use store::raft::{Begin, ClusterOptions, Hands, NetworkOptions, Sizes, Timing};
+use store::raft::{Begin, ClusterOptions, NetworkOptions};
 use store::{Handle, Options, Service};
 use store_api::{KeyRange, LeaseId, Op, RangeRequest, Revision, Store, Txn};
 use testkit::sim::{SimClock, SimDisk};
@@ -92,16 +92,8 @@ async fn start(format: u32, disk: &SimDisk, tasks: &Tasks) -> Handle {
     if format != 2 {
         return Service::start(options(disk), tasks).unwrap();
     }
-    let cluster = ClusterOptions {
-        name: "golden".to_owned(),
-        peer_urls: vec!["http://golden:1".to_owned()],
-        client_urls: Vec::new(),
-        begin: Begin::Alone,
-        timing: Timing::default(),
-        sizes: Sizes::default(),
-        hands: Hands::Threads,
-        network: NetworkOptions::Given(Box::new(|_, _, _| Arc::new(Nobody))),
-    };
+    let network = NetworkOptions::Given(Box::new(|_, _, _| Arc::new(Nobody)));
+    let cluster = ClusterOptions::new("golden", "http://golden:1", Begin::Alone, network);
     let handle = Service::start_member(options(disk), cluster, tasks).await.unwrap();
     let mut leader = handle.leader_changes();
     tokio::time::timeout(Duration::from_secs(20), leader.wait_for(Option::is_some)).await.unwrap().unwrap();

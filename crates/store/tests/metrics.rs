@@ -21,7 +21,7 @@ use etcd_wire::etcdserverpb::lease_client::LeaseClient;
 use etcd_wire::etcdserverpb::maintenance_client::MaintenanceClient;
 use etcd_wire::etcdserverpb::request_op::Request;
 use etcd_wire::etcdserverpb::watch_request::RequestUnion;
-use store::raft::{Begin, ClusterOptions, Hands, MemberNode, NetworkOptions, Sizes, Timing};
+use store::raft::{Begin, ClusterOptions, MemberNode, NetworkOptions};
 use store::{Options, Service};
 use store_api::{Op, Store as _, Txn};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -165,16 +165,9 @@ struct Member {
 impl Member {
     async fn start(dir: &Path, begin: Begin, listener: std::net::TcpListener) -> Self {
         let tasks = Tasks::new();
-        let cluster = ClusterOptions {
-            name: "m".to_owned(),
-            peer_urls: vec![format!("http://{}", listener.local_addr().unwrap())],
-            client_urls: vec![],
-            begin,
-            timing: Timing::default(),
-            network: NetworkOptions::Listen { listener, tls: None, joining: None },
-            sizes: Sizes::default(),
-            hands: Hands::Threads,
-        };
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let network = NetworkOptions::Listen { listener, tls: None, joining: None };
+        let cluster = ClusterOptions::new("m", url, begin, network);
         let store = Service::start_member(Options::new(dir), cluster, &tasks).await.unwrap();
         let options = store::door::Options::new(vec![SocketAddr::from(([127, 0, 0, 1], 0))], None);
         let door = store::door::Service::start(options, store.clone(), &tasks).await.unwrap();

@@ -139,6 +139,27 @@ pub struct ClusterOptions {
     pub hands: Hands,
 }
 
+impl ClusterOptions {
+    /// A member that others reach at `peer_url`, with the usual timing and sizes; where clients reach it is not known yet.
+    pub fn new(
+        name: impl Into<String>,
+        peer_url: impl Into<String>,
+        begin: Begin,
+        network: NetworkOptions,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            peer_urls: vec![peer_url.into()],
+            client_urls: Vec::new(),
+            begin,
+            timing: Timing::default(),
+            network,
+            sizes: Sizes::default(),
+            hands: Hands::Threads,
+        }
+    }
+}
+
 /// Makes a transport for a member: its cluster id, its id, its door.
 pub type MakeTransport =
     Box<dyn FnOnce(u64, u64, Arc<dyn transport::Handler>) -> Arc<dyn transport::Transport> + Send>;

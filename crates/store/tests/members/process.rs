@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use base::task::Tasks;
-use store::raft::{Begin, ClusterOptions, Hands, MemberNode, NetworkOptions, Sizes, Timing};
+use store::raft::{Begin, ClusterOptions, MemberNode, NetworkOptions, Sizes};
 use store::{Options, Service, door};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -81,15 +81,11 @@ impl Member {
             member_id => Begin::Join { cluster_id: CLUSTER, member_id },
         };
         let listener = TcpListener::bind(format!("{}:2380", address(self.n))).unwrap();
+        let network = NetworkOptions::Listen { listener, tls: None, joining: None };
         ClusterOptions {
-            name: format!("m{}", self.n),
-            peer_urls: vec![peer_url(self.n)],
             client_urls: vec![format!("http://{}:2379", address(self.n))],
-            begin,
-            timing: Timing::default(),
             sizes: Sizes { snapshot_entries: 300, keep_entries: 100, ..Sizes::default() },
-            network: NetworkOptions::Listen { listener, tls: None, joining: None },
-            hands: Hands::Threads,
+            ..ClusterOptions::new(format!("m{}", self.n), peer_url(self.n), begin, network)
         }
     }
 }

@@ -314,15 +314,11 @@ impl World {
             Duration::from_micros(usual + slow_us.load(Ordering::Relaxed))
         };
         let plug = move |_, me, door: Arc<dyn transport::Handler>| network.plug(me, door);
+        let network = NetworkOptions::Given(Box::new(plug));
         let cluster = ClusterOptions {
-            name: format!("m{id}"),
-            peer_urls: vec![url(id)],
-            client_urls: Vec::new(),
-            begin: member.begin.clone(),
-            timing: Timing::default(),
             sizes,
-            network: NetworkOptions::Given(Box::new(plug)),
             hands: Hands::Inline(Arc::new(takes)),
+            ..ClusterOptions::new(format!("m{id}"), url(id), member.begin.clone(), network)
         };
         let options = Options {
             clock: Arc::new(SimTime { began, jump_ms: member.jump_ms.clone() }),

@@ -8,7 +8,7 @@ use mvcc::{Reader as _, State as _};
 use store_api::{Error, KeyRange, Op, RangeRequest, Store as _, Txn, WatchMessage, WatchRequest};
 
 use super::*;
-use crate::raft::{Begin, ClusterOptions, Hands, MemberNode, NetworkOptions, Sizes, Timing};
+use crate::raft::{Begin, ClusterOptions, MemberNode, NetworkOptions};
 use crate::{Handle, Options, Service};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,16 +34,9 @@ struct Running {
 
 async fn start(dir: &Path, begin: Begin, listener: TcpListener) -> Running {
     let tasks = Tasks::new();
-    let cluster = ClusterOptions {
-        name: "m".to_owned(),
-        peer_urls: vec![format!("http://{}", listener.local_addr().unwrap())],
-        client_urls: Vec::new(),
-        begin,
-        timing: Timing::default(),
-        sizes: Sizes::default(),
-        network: NetworkOptions::Listen { listener, tls: None, joining: None },
-        hands: Hands::Threads,
-    };
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let network = NetworkOptions::Listen { listener, tls: None, joining: None };
+    let cluster = ClusterOptions::new("m", url, begin, network);
     Running { handle: Service::start_member(Options::new(dir), cluster, &tasks).await.unwrap(), tasks }
 }
 
