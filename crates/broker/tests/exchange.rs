@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use base::disk::{Disk, RealDisk};
 use broker::exchange::{Guards, export, import};
-use common::{Raw, Served, create, options};
-use kafka_wire::messages::update_features_request::FeatureUpdateKey;
+use common::{Raw, Served, create, feature_level, options, set_feature};
+use kafka_wire::ErrorCode;
 use kafka_wire::messages::*;
 use store_api::Store;
 
@@ -31,15 +31,8 @@ async fn the_transaction_version_goes_with_the_directory() {
         let served = Served::with(options(dir.path()), store.clone()).await;
         let mut raw = served.raw().await;
         create(&mut raw, "t", &[]).await;
-        let key = FeatureUpdateKey {
-            feature: "transaction.version".into(),
-            max_version_level: level,
-            allow_downgrade: false,
-            upgrade_type,
-        };
-        let request = UpdateFeaturesRequest { feature_updates: vec![key], ..Default::default() };
-        let response: UpdateFeaturesResponse = raw.call(2, &request).await;
-        assert_eq!(response.error_code, 0, "{:?}", response.error_message);
+        let set = set_feature(&mut raw, feature_level("transaction.version", level, upgrade_type)).await;
+        assert_eq!(set, (ErrorCode::None, String::new()));
         served.stop().await;
 
         export(&disk, &dirs, &*store, 1_700_000_000_000).await.unwrap();

@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use common::Served;
-use kafka_wire::messages::update_features_request::FeatureUpdateKey;
-use kafka_wire::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
+use common::{Served, feature_level, set_feature};
+use kafka_wire::ErrorCode;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -97,15 +96,9 @@ async fn franz_go_in_transactions_of_older_versions() {
     for level in [0, 1] {
         let dir = tempfile::tempdir().expect("a directory");
         let served = Served::start(dir.path()).await;
-        let lower = FeatureUpdateKey {
-            feature: "transaction.version".into(),
-            max_version_level: level,
-            allow_downgrade: false,
-            upgrade_type: 2,
-        };
-        let request = UpdateFeaturesRequest { feature_updates: vec![lower], ..Default::default() };
-        let response: UpdateFeaturesResponse = served.raw().await.call(2, &request).await;
-        assert_eq!(response.error_code, 0, "{:?}", response.error_message);
+        let lower = feature_level("transaction.version", level, 2);
+        let lowered = set_feature(&mut served.raw().await, lower).await;
+        assert_eq!(lowered, (ErrorCode::None, String::new()));
         let mut command = Command::new(&clients);
         command.arg("franz-transactions");
         check_with(served, command).await;

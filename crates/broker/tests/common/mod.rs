@@ -19,9 +19,10 @@ use kafka_wire::messages::create_topics_request::{CreatableTopic, CreatableTopic
 use kafka_wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_wire::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_wire::messages::update_features_request::FeatureUpdateKey;
 use kafka_wire::messages::{
     CreateTopicsRequest, CreateTopicsResponse, FetchRequest, JoinGroupRequest, ProduceRequest,
-    ProduceResponse,
+    ProduceResponse, UpdateFeaturesRequest, UpdateFeaturesResponse,
 };
 use kafka_wire::record::{Builder, Producer};
 use kafka_wire::{ErrorCode, Message};
@@ -168,6 +169,18 @@ pub fn fetch(topic: &str, offset: i64, max_wait_ms: i32, min_bytes: i32) -> Fetc
         FetchPartition { fetch_offset: offset, partition_max_bytes: 1 << 20, ..Default::default() };
     let topic = FetchTopic { topic: topic.into(), partitions: vec![partition], ..Default::default() };
     FetchRequest { max_wait_ms, min_bytes, max_bytes: 1 << 20, topics: vec![topic], ..Default::default() }
+}
+
+/// Asks for a feature's level: an upgrade is of type 1, a safe downgrade of 2, an unsafe one of 3.
+pub fn feature_level(feature: &str, max_version_level: i16, upgrade_type: i8) -> FeatureUpdateKey {
+    FeatureUpdateKey { feature: feature.into(), max_version_level, allow_downgrade: false, upgrade_type }
+}
+
+/// Sets a feature's level; what is answered.
+pub async fn set_feature(raw: &mut Raw, level: FeatureUpdateKey) -> (ErrorCode, String) {
+    let request = UpdateFeaturesRequest { feature_updates: vec![level], ..Default::default() };
+    let response: UpdateFeaturesResponse = raw.call(2, &request).await;
+    (code(response.error_code), response.error_message.unwrap_or_default())
 }
 
 /// Joins the group `g` as a consumer; an empty id is a new member's.

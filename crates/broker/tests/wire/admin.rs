@@ -8,12 +8,11 @@ use kafka_wire::messages::describe_producers_request::TopicRequest;
 use kafka_wire::messages::describe_quorum_request as quorum;
 use kafka_wire::messages::elect_leaders_request::TopicPartitions;
 use kafka_wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_wire::messages::update_features_request::FeatureUpdateKey;
 use kafka_wire::messages::*;
 use kafka_wire::record::Producer;
 use kafka_wire::{ErrorCode, Uuid};
 
-use crate::common::{Raw, Served, append, batch, code, create, options};
+use crate::common::{Raw, Served, append, batch, code, create, feature_level, options, set_feature};
 
 #[tokio::test]
 async fn elections_and_reassignments() {
@@ -71,15 +70,7 @@ async fn features_quorum_and_brokers() {
     let served = Served::start(dir.path()).await;
     let mut raw = served.raw().await;
     let update = async |raw: &mut Raw, feature: &str, max_version_level, upgrade_type| {
-        let key = FeatureUpdateKey {
-            feature: feature.into(),
-            max_version_level,
-            allow_downgrade: false,
-            upgrade_type,
-        };
-        let request = UpdateFeaturesRequest { feature_updates: vec![key], ..Default::default() };
-        let response: UpdateFeaturesResponse = raw.call(2, &request).await;
-        (code(response.error_code), response.error_message.unwrap_or_default())
+        set_feature(raw, feature_level(feature, max_version_level, upgrade_type)).await
     };
     assert_eq!(update(&mut raw, "metadata.version", 30, 1).await, (ErrorCode::None, String::new()));
     let (refused, text) = update(&mut raw, "metadata.version", 31, 1).await;
@@ -136,12 +127,6 @@ async fn the_transaction_version_is_lowered_and_raised() {
         });
         (level, response.finalized_features_epoch)
     };
-    let key = |feature: &str, max_version_level, upgrade_type| FeatureUpdateKey {
-        feature: feature.into(),
-        max_version_level,
-        allow_downgrade: false,
-        upgrade_type,
-    };
     let update = async |raw: &mut Raw, feature_updates, validate_only| {
         let request = UpdateFeaturesRequest { feature_updates, validate_only, ..Default::default() };
         let response: UpdateFeaturesResponse = raw.call(2, &request).await;
@@ -150,7 +135,7 @@ async fn the_transaction_version_is_lowered_and_raised() {
     };
     let head =
         "The update failed for all features since the following feature had an error: Invalid update version";
-    let of = |level: i16, kind| vec![key("transaction.version", level, kind)];
+    let of = |level: i16, kind| vec![feature_level("transaction.version", level, kind)];
     assert_eq!(told(&mut raw).await, (Some(2), 0));
     let text = format!(
         "{head} 1 for feature transaction.version. Can't downgrade the version of this feature without setting the \
@@ -165,7 +150,7 @@ async fn the_transaction_version_is_lowered_and_raised() {
     assert_eq!(update(&mut raw, of(-1, UNSAFE), false).await, (invalid, text));
     // What is only checked, and what comes with something that cannot be, changes nothing.
     assert_eq!(update(&mut raw, of(1, SAFE), true).await, (fine, String::new()));
-    let both = [of(1, SAFE), vec![key("metadata.version", 20, SAFE)]].concat();
+    let both = [of(1, SAFE), vec![feature_level("metadata.version", 20, SAFE)]].concat();
     assert_eq!(update(&mut raw, both, false).await.0, invalid);
     assert_eq!(told(&mut raw).await, (Some(2), 0));
 
