@@ -264,7 +264,11 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    pub(crate) fn parse(record: &'a [u8]) -> Result<Self, StateError> {
+    /// Takes a record apart, or its beginning: the value is empty then.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is too short.
+    pub fn parse(record: &'a [u8]) -> Result<Self, StateError> {
         Ok(Self {
             create_revision: number(record, 0)?,
             mod_revision: number(record, 8)?,

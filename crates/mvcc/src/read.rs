@@ -93,64 +93,12 @@ pub(crate) fn range_at(
     Ok(response)
 }
 
-/// Whether a request is answered by the keys as they are now, in the store's own order: what [`records`] can serve.
+/// Whether a request is answered by the keys as they are now, in the store's own order:
+/// what can be passed on without building values of it.
 #[must_use]
 pub fn is_of_now(request: &RangeRequest) -> bool {
     let now = request.revision.is_none_or(|revision| revision.get() <= 0);
     now && !request.count_only && arrange::is_plain(request)
-}
-
-/// Called with a key and its record.
-pub type EachRecord<'a> = &'a mut dyn FnMut(&[u8], layout::Record<'_>) -> Result<(), StateError>;
-
-/// The keys of a range as they are now, as they are stored, for who passes them on without building values of them:
-/// calls `each` with at most `limit` of them (0: all). How many there are. Without `values` theirs may be missing.
-///
-/// # Errors
-/// When the state fails, or `each` says so.
-pub fn records(
-    state: &impl Reader,
-    range: &KeyRange,
-    limit: usize,
-    values: bool,
-    each: EachRecord<'_>,
-) -> Result<usize, StateError> {
-    let (mut count, limit) = (0, if limit == 0 { usize::MAX } else { limit });
-    let (from, to) = layout::current_bounds(range);
-    state.scan(&from, &to, false, &mut |raw, stored| {
-        if count < limit {
-            each(&raw[1..], layout::Record::parse(part(stored, values)?)?)?;
-        }
-        count += 1;
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(count)
-}
-
-/// Calls `each` with at most `max` keys of a range as they are now, in order; the key to go on from when there are more.
-/// Without `values` theirs may be missing.
-///
-/// # Errors
-/// When the state fails, or `each` says so.
-pub fn first_records(
-    state: &impl Reader,
-    range: &KeyRange,
-    max: usize,
-    values: bool,
-    each: EachRecord<'_>,
-) -> Result<Option<Bytes>, StateError> {
-    let (mut count, mut next) = (0, None);
-    let (from, to) = layout::current_bounds(range);
-    state.scan(&from, &to, false, &mut |raw, stored| {
-        if count == max {
-            next = Some(Bytes::copy_from_slice(&raw[1..]));
-            return Ok(ControlFlow::Break(()));
-        }
-        count += 1;
-        each(&raw[1..], layout::Record::parse(part(stored, values)?)?)?;
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(next)
 }
 
 /// Cuts all keys from `start` on, up to `end` (empty: all), into up to `parts` ranges that follow each other. Their sizes
@@ -533,30 +481,13 @@ mod tests {
                 assert!((1..=parts as usize).contains(&cuts.len()));
                 let mut seen = Vec::new();
                 for part in &cuts {
-                    let next = first_records(&state, part, usize::MAX, true, &mut |key, _| {
-                        seen.push(key.to_vec());
-                        Ok(())
-                    });
-                    assert_eq!(next.unwrap(), None);
+                    let request = RangeRequest::of(part.clone());
+                    seen.extend(range(&state, &request).unwrap().kvs.into_iter().map(|kv| kv.key.to_vec()));
                 }
                 let expect: Vec<_> =
                     keys.iter().filter(|key| end.is_empty() || **key < end).map(|key| key.to_vec()).collect();
                 assert_eq!(seen, expect, "{cuts:?}");
             }
         }
-    }
-
-    #[test]
-    fn the_first_keys_come_with_where_to_go_on() {
-        let state = state(&[b"a", b"b", b"c"]);
-        let mut seen = Vec::new();
-        let next = first_records(&state, &KeyRange::prefix(""), 2, true, &mut |key, _| {
-            seen.push(key.to_vec());
-            Ok(())
-        });
-        assert_eq!(
-            (next.unwrap(), seen),
-            (Some(Bytes::from_static(b"c")), vec![b"a".to_vec(), b"b".to_vec()])
-        );
     }
 }

@@ -22,7 +22,7 @@ use redb::{
     TableError,
 };
 use stack::Live;
-pub(crate) use transaction::{Change, View};
+pub(crate) use transaction::{Change, Current, View};
 
 use crate::backend::{Backend, Spill};
 use crate::replicator::NODE;

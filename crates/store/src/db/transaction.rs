@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mvcc::layout::Record;
 use mvcc::{Reader, State, StateError, Stored, Visit, layout};
+use store_api::KeyRange;
 
 use super::layer::{Batch, Changes, Place};
 use super::stack::{Live, Stack};
@@ -186,6 +188,50 @@ impl<'t> Change<'t> {
     }
 }
 
+/// A key as it is now.
+pub(crate) struct Current<'r> {
+    pub key: &'r [u8],
+    /// Without its value where that is apart.
+    pub record: Record<'r>,
+    pub apart: Option<Pointer>,
+}
+
+impl<'r> Current<'r> {
+    fn parse(key: &'r [u8], raw: &'r [u8]) -> Result<Self, StateError> {
+        let (record, apart) = match values::parse(key, raw)? {
+            Physical::Whole(record) => (record, None),
+            Physical::Apart { head, pointer } => (&head[values::skipped(key)..], Some(pointer)),
+        };
+        Ok(Self { key: &key[1..], record: Record::parse(record)?, apart })
+    }
+}
+
+impl View {
+    /// Visits the keys of a range as they are now, in order, until `visit` breaks. Values that are apart are not read.
+    pub(crate) fn currents(
+        &self,
+        range: &KeyRange,
+        visit: &mut dyn FnMut(Current<'_>) -> Result<ControlFlow<()>, StateError>,
+    ) -> Result<(), StateError> {
+        if let KeyRange::One(key) = range {
+            let place = layout::current(key);
+            return self.stack.raw(&place, |raw| {
+                let current = raw.map(|raw| Current::parse(&place, raw)).transpose()?;
+                current.map_or(Ok(()), |current| visit(current).map(drop))
+            })?;
+        }
+        let (from, to) = layout::current_bounds(range);
+        walk(&self.stack, &self.stack.places(), (&from, &to), false, &mut |key, raw| {
+            visit(Current::parse(key, raw)?)
+        })
+    }
+
+    /// Where the values are that this points to.
+    pub(crate) fn segments(&self) -> Arc<Segments> {
+        self.stack.segments.clone()
+    }
+}
+
 #[cfg(test)]
 impl Change<'_> {
     /// Puts a record as programs before format 3 did.
@@ -214,7 +260,7 @@ struct Found<'r, 'c, 's> {
     physical: Physical<'r>,
     /// Bytes that an old record begins with and this one does not.
     skipped: usize,
-    cursor: &'c mut Cursor<'s>,
+    cursor: &'c mut Cursor<&'s Segments>,
 }
 
 impl Stored for Found<'_, '_, '_> {

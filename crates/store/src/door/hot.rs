@@ -19,10 +19,11 @@ use store_api::KeyRange;
 use tonic::{Code, Status};
 
 use super::grpc::{HEAD_BYTES, Services};
-use super::http2::Received;
+use super::http2::{self, Received};
 use super::kv;
-use super::metrics::{Calls, Metrics};
-use super::{Door, MESSAGE_BYTES_MAX, Peer, convert, range};
+use super::metrics::Calls;
+use super::range::{self, Written};
+use super::{Door, MESSAGE_BYTES_MAX, Peer, convert};
 use crate::auth::Acting;
 
 /// What is served here.
@@ -57,33 +58,37 @@ impl Method {
     }
 }
 
-/// An answer behind its head, in pieces; or the refusal.
-type Outcome = Result<Vec<Bytes>, Status>;
+/// An answer behind its head; or the refusal.
+type Outcome = Result<Written, Status>;
 
 /// What a call came to.
 pub(super) struct Answer<'d> {
     result: Outcome,
-    metrics: &'d Metrics,
+    door: &'d Arc<Door>,
     calls: &'d Calls,
 }
 
 impl Answer<'_> {
     /// Sends it; counts what became of it.
-    pub(super) fn send(self, respond: SendResponse<Bytes>) {
-        let code = match &self.result {
-            Ok(_) => Code::Ok,
-            Err(status) => status.code(),
-        };
+    pub(super) async fn send(self, respond: SendResponse<Bytes>) {
         let sent = match self.result {
-            Ok(pieces) => {
-                self.metrics.sent(pieces.iter().map(Bytes::len).sum());
+            Ok(Written { pieces, rest }) => {
+                let rest_bytes = rest.as_ref().map_or(0, |rest| rest.left());
+                self.door.metrics.sent(rest_bytes + pieces.iter().map(Bytes::len).sum::<usize>());
                 self.calls.sent.add(1);
-                send_message(respond, pieces)
+                match rest {
+                    None => send_message(respond, pieces).map(|()| Code::Ok),
+                    // Apart, so that what every call takes up is small.
+                    Some(rest) => Box::pin(send_long(self.door, respond, pieces, rest)).await,
+                }
             }
-            Err(status) => send_refusal(respond, status),
+            Err(status) => {
+                let code = status.code();
+                send_refusal(respond, status).map(|()| code)
+            }
         };
         // An error means that the client is gone, or the connection.
-        self.calls.ended(if sent.is_ok() { code } else { Code::Cancelled });
+        self.calls.ended(sent.unwrap_or(Code::Cancelled));
     }
 }
 
@@ -99,9 +104,49 @@ fn send_message(mut respond: SendResponse<Bytes>, pieces: Vec<Bytes>) -> Result<
     for piece in pieces {
         out.send_data(piece, false)?;
     }
+    out.send_trailers(all_sent())
+}
+
+fn all_sent() -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
-    out.send_trailers(trailers)
+    trailers
+}
+
+/// Sends an answer that is made while it is sent: each step is read while the one before it leaves, as fast as the client
+/// takes them. What the call ends with.
+async fn send_long(
+    door: &Arc<Door>,
+    mut respond: SendResponse<Bytes>,
+    mut pieces: Vec<Bytes>,
+    mut rest: Box<range::Answer>,
+) -> Result<Code, h2::Error> {
+    let mut out = respond.send_response(response(), false)?;
+    while !pieces.is_empty() {
+        let reading = range::next(door, rest);
+        let sending = async {
+            for piece in pieces {
+                out.send_data(piece, false)?;
+            }
+            http2::room(&mut out).await
+        };
+        let (read, sent) = tokio::join!(reading, sending);
+        sent?;
+        match read {
+            Ok(read) => (pieces, rest) = read,
+            Err(refusal) => {
+                // The message is not whole: the client is told why instead of its end.
+                let status = kv::refused(refusal);
+                let mut trailers = HeaderMap::new();
+                // What cannot be told in a header is left out of the text.
+                let _ = status.add_header(&mut trailers);
+                out.send_trailers(trailers)?;
+                return Ok(status.code());
+            }
+        }
+    }
+    out.send_trailers(all_sent())?;
+    Ok(Code::Ok)
 }
 
 fn send_refusal(mut respond: SendResponse<Bytes>, status: Status) -> Result<(), h2::Error> {
@@ -148,22 +193,22 @@ pub(super) async fn call<'d>(
             }
         }
     };
-    let metrics = &*door.metrics;
+    let metrics = &door.metrics;
     metrics.received(whole.len());
     let calls = metrics.begun(method);
     metrics.asked(&head.headers, "unary");
-    Some(Answer { result, metrics, calls })
+    Some(Answer { result, door, calls })
 }
 
 /// A message behind its head.
-fn framed(message: &impl Message) -> Vec<Bytes> {
+fn framed(message: &impl Message) -> Written {
     let len = message.encoded_len();
     let mut out = BytesMut::with_capacity(HEAD_BYTES + len);
     out.put_u8(0);
     // Answers of single calls are far below 4 GiB.
     out.put_u32(len as u32);
     message.encode_raw(&mut out);
-    vec![out.freeze()]
+    Written { pieces: vec![out.freeze()], rest: None }
 }
 
 /// A read of keys as they are now; None for every other read.

@@ -191,7 +191,7 @@ async fn call(
     if let Some(method) = hot::Method::of(&head) {
         let call = hot::call(&services, method, &head, &peer, &mut body);
         match until_reset(&mut respond, call).await {
-            Some(Some(answer)) => return answer.send(respond),
+            Some(Some(answer)) => return answer.send(respond).await,
             // Something about it is unusual: the long way knows what to say.
             Some(None) => {}
             None => return,
@@ -318,6 +318,21 @@ impl http_body::Body for Received {
     fn is_end_stream(&self) -> bool {
         self.again.is_none() && self.stream.is_end_stream()
     }
+}
+
+/// Waits until the client has room for more of an answer.
+///
+/// # Errors
+/// When it will have none.
+pub(super) async fn room(out: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
+    out.reserve_capacity(1);
+    while out.capacity() == 0 {
+        match std::future::poll_fn(|cx| out.poll_capacity(cx)).await {
+            Some(capacity) => capacity?,
+            None => return Err(Reason::STREAM_CLOSED.into()),
+        };
+    }
+    Ok(())
 }
 
 /// Sends an answer's body as the client has room for it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use base::checksum::crc32c;
@@ -54,22 +55,22 @@ fn check(segment: &Segment, pointer: &Pointer, record: &[u8]) -> Result<(), Stat
 }
 
 /// A place in the values that moves on with a scan.
-pub(crate) struct Cursor<'s> {
-    segments: &'s Segments,
+pub(crate) struct Cursor<S> {
+    segments: S,
     window: Window,
     /// Where the last record was, and ended.
     last: Option<(u32, u64)>,
     ahead: usize,
 }
 
-impl<'s> Cursor<'s> {
-    pub(crate) fn new(segments: &'s Segments) -> Self {
+impl<S: Deref<Target = Segments>> Cursor<S> {
+    pub(crate) fn new(segments: S) -> Self {
         Self { segments, window: Window::default(), last: None, ahead: 0 }
     }
 
     /// The bytes of a record, checked.
     pub(crate) fn record(&mut self, pointer: &Pointer) -> Result<&[u8], StateError> {
-        let segment = find(self.segments, pointer.segment)?;
+        let segment = find(&self.segments, pointer.segment)?;
         let (from, len) = (at(pointer), pointer.record_len as usize);
         let follows = self.last.is_some_and(|(id, end)| {
             id == segment.id && from >= end && from - end <= NEAR_BYTES.max(len as u64)
@@ -85,7 +86,7 @@ impl<'s> Cursor<'s> {
 }
 
 #[cfg(test)]
-impl Cursor<'_> {
+impl<S> Cursor<S> {
     /// Where the bytes in memory begin, and how many there are.
     pub(super) fn window_place(&self) -> (u64, usize) {
         (self.window.from, self.window.len)

@@ -596,7 +596,7 @@ fn values_side_by_side_are_read_together() {
     db.update(true, |state| apply(state, &entries)).unwrap();
     let view = db.view().unwrap();
     let segments = db.values().segments();
-    let mut cursor = Cursor::new(&segments);
+    let mut cursor = Cursor::new(&*segments);
     let mut pointers = view.pointers();
     pointers.sort_by_key(|pointer| pointer.offset);
     let mut reads = 0;
@@ -609,7 +609,7 @@ fn values_side_by_side_are_read_together() {
     }
     assert!(reads < 10, "{reads} reads");
     // Far from each other only what is asked for is read.
-    let mut cursor = Cursor::new(&segments);
+    let mut cursor = Cursor::new(&*segments);
     for pointer in pointers.iter().step_by(50) {
         cursor.record(pointer).unwrap();
         assert_eq!(cursor.window_place().1, pointer.record_len as usize);

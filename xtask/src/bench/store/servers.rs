@@ -185,6 +185,8 @@ impl Programs {
         let mut command = Command::new(&self.load);
         command.args([&addresses.join(","), workload, &clients.to_string(), &seconds.to_string()]);
         command.args(&self.pki);
+        // The client keeps what memory it was given: a long range would else cost it most of its time in the kernel.
+        command.env("MALLOC_TRIM_THRESHOLD_", "2000000000").env("MALLOC_MMAP_THRESHOLD_", "2000000000");
         command
     }
 
