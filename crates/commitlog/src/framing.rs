@@ -37,6 +37,9 @@ pub trait Framing: Send + Sync + 'static {
     /// Whether a mark beside the segments says how far the log was certainly durable, so that damage below it is an error
     /// and not cut as a torn end. Only where offsets follow each other without a gap.
     const MARKED: bool = false;
+    /// Whether a segment's file is written over what an earlier segment left in it (see `log::reuse`): frames of
+    /// lower offsets, and parts of them, end the log as zeros do.
+    const REUSED: bool = false;
 
     /// Reads a header. `header` holds at least [`Framing::HEADER_BYTES`]; a length smaller than the header is `Torn`.
     fn parse(header: &[u8]) -> Parsed;

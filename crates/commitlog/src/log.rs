@@ -2,7 +2,7 @@
 //!
 //! Locks, always taken in this order: `reshaping` (one truncation, removal or replacement of segments at a time),
 //! `writer` (one append at a time), `flushing` (one flush at a
-//! time, and none beside a truncation), `inner` (short; never held over a write or a sync). Readers take `inner` shared,
+//! time, and none beside a truncation), `inner` (short; never held over a write or a sync), `spares` (short). Readers take `inner` shared,
 //! copy what they need and read without a lock.
 
 use std::io;
@@ -26,11 +26,13 @@ mod handles;
 mod opening;
 mod reading;
 pub(crate) mod replace;
+mod reuse;
 
 use durable::Mark;
 use handles::Handle;
 use opening::{Opening, first_timestamp};
 use replace::Held;
+use reuse::Spares;
 
 pub use reading::{Found, Slice};
 
@@ -180,12 +182,14 @@ impl Active {
 struct Inner {
     sealed: Vec<Sealed>,
     active: Active,
+    /// Shared by all who read a file of the log: where there are others, none is written over.
+    readers: Arc<()>,
 }
 
 #[derive(Debug)]
 struct Writer {
     options: LogOptions,
-    /// Bytes of the active file that exist, zero fill included.
+    /// Bytes of the active file that exist, zero fill and what it held before included.
     allocated: u64,
 }
 
@@ -207,6 +211,8 @@ pub struct Log<F> {
     /// New names in the directory that no flush has made durable yet.
     dir_dirty: AtomicBool,
     fenced: AtomicBool,
+    /// Files that new segments are written into; only where the framing is [`Framing::REUSED`].
+    spares: Spares,
     /// Where the framing has one.
     mark: Option<Mark>,
     framing: PhantomData<fn() -> F>,
@@ -269,7 +275,8 @@ impl<F: Framing> Log<F> {
             reshaping: Mutex::new(()),
             writer: Mutex::new(Writer { options, allocated }),
             flushing: Mutex::new(()),
-            inner: RwLock::new(Inner { sealed, active }),
+            inner: RwLock::new(Inner { sealed, active, readers: Arc::default() }),
+            spares: Spares::default(),
             start: AtomicI64::new(first.get().max(start.get())),
             end: AtomicI64::new(end.get()),
             flushed: AtomicI64::new(flushed.get()),
@@ -441,18 +448,24 @@ impl<F: Framing> Log<F> {
 
     fn roll_locked(&self, writer: &mut Writer) -> Result<bool> {
         let base = self.end();
-        let file = open_segment::<F>(&*self.disk, &self.dir, base, true)?;
-        file.set_len(0).map_err(|e| Error::io(&self.dir, e))?;
+        let (file, allocated) = match self.reuse(base)? {
+            Some(used) => used,
+            None => {
+                let file = open_segment::<F>(&*self.disk, &self.dir, base, true)?;
+                file.set_len(0).map_err(|e| Error::io(&self.dir, e))?;
+                (file, 0)
+            }
+        };
         let fresh = Active::empty::<F>(&self.dir, base, file);
         let mut inner = self.inner.write();
         let old = std::mem::replace(&mut inner.active, fresh);
         if writer.allocated > old.position {
-            // Only zero fill and space set aside go; when they stay, a scan stops at it just as well.
+            // Only zero fill, old frames and space set aside go; when they stay, a scan stops at it just as well.
             let _ = old.file.get(&*self.disk).and_then(|file| file.set_len(old.position));
         }
         let index = Some(Arc::new(Mutex::new(old.index)));
         inner.sealed.push(Sealed { held: None, base: old.base, bytes: old.position, index });
-        writer.allocated = 0;
+        writer.allocated = allocated;
         self.dir_dirty.store(true, Ordering::Release);
         Ok(true)
     }

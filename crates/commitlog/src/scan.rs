@@ -44,7 +44,7 @@ pub(crate) struct Scanned {
     pub end: u64,
     /// The offset after the last good frame's last; None without frames.
     pub next: Option<Offset>,
-    /// Whether bytes that are no frame follow (zero fill does not count).
+    /// Whether bytes that are no frame follow (zero fill does not count, nor what a file held before).
     pub torn: bool,
     /// Bytes whose checksums were verified.
     pub verified: u64,
@@ -68,9 +68,13 @@ pub(crate) fn scan<F: Framing>(
             found.torn = found.end < start.len;
             break;
         };
+        let expected = found.next.unwrap_or(start.base);
         let frame = match F::parse(header) {
+            Parsed::Frame(frame) if F::REUSED && frame.first < expected => break,
             Parsed::Frame(frame) => frame,
             Parsed::End => break,
+            // The middle of an old frame looks like this.
+            Parsed::Torn if F::REUSED => break,
             Parsed::Torn => {
                 found.torn = true;
                 break;
@@ -79,7 +83,7 @@ pub(crate) fn scan<F: Framing>(
         let verify = start.verify_from.is_some_and(|from| frame.last >= from);
         let wanted = if verify { frame.len } else { F::HEADER_BYTES };
         let whole = found.end + frame.len as u64 <= start.len;
-        let grows = frame.first >= found.next.unwrap_or(start.base) && frame.last >= frame.first;
+        let grows = frame.first >= expected && frame.last >= frame.first;
         let good = match window.get(found.end, wanted)? {
             Some(bytes) if whole && grows && (!verify || F::verify(bytes)) => {
                 visit(&frame, found.end, bytes);

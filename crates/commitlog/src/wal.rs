@@ -5,8 +5,8 @@
 //!       | length | crc    | kind  | term   | node   | index  | payload ... |
 //! ```
 //! `length` counts the whole frame; `crc` is CRC-32C over everything behind it; `kind` is one byte and three zeros. A
-//! frame's offset is its index: one entry, one offset. Sixteen zero bytes and more mean that nothing was written yet,
-//! since segments are filled with zeros ahead of the writes.
+//! frame's offset is its index: one entry, one offset. Where nothing was written yet there are zeros, which segments are
+//! filled with ahead of the writes, or frames of lower indexes and parts of them, in a file that was used before.
 
 use base::checksum::crc32c;
 use bytes::Bytes;
@@ -73,6 +73,7 @@ impl Framing for WalFrame {
     const HEADER_BYTES: usize = WAL_HEADER_BYTES;
     const INDEXED: bool = false;
     const MARKED: bool = true;
+    const REUSED: bool = true;
 
     fn parse(header: &[u8]) -> Parsed {
         let Some(header) = header.first_chunk::<WAL_HEADER_BYTES>() else { return Parsed::Torn };

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use base::disk::{Disk, RealDisk};
 use base::random::Random;
 use commitlog::wal::{WalFrame, WalMeta};
-use commitlog::{Error, Frame, Log, LogOptions, Offset, OpenFrom, Recovery};
+use commitlog::{Error, Found, Frame, Log, LogOptions, Offset, OpenFrom, Recovery};
 use testkit::sim::{SimDisk, SimFault};
 
 const DIR: &str = "/wal";
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 1000;
 const ROUNDS: u64 = 4;
 
 fn open(
@@ -22,7 +22,11 @@ fn open(
     start: Offset,
 ) -> commitlog::Result<(Log<WalFrame>, Recovery)> {
     let options = LogOptions { segment_bytes: 4096, zero_fill_bytes: 1024, ..LogOptions::default() };
-    Log::open(disk, dir, options, OpenFrom::RecoveryPoint(start), start, &mut |_, _| {})
+    let mut last = Offset(-1);
+    Log::open(disk, dir, options, OpenFrom::RecoveryPoint(start), start, &mut |frame, _| {
+        assert!(frame.first > last, "{} comes after {last}", frame.first);
+        last = frame.last;
+    })
 }
 
 /// Appends frames in one write.
@@ -182,6 +186,78 @@ fn a_torn_end_is_cut_also_with_whole_frames_behind_the_hole() {
     let (log, recovery) = open(RealDisk::shared(), dir.path(), Offset(1)).unwrap();
     assert_eq!(log.end(), Offset(41));
     assert!(recovery.cut_bytes >= 3 * 336);
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    RealDisk.list(dir).unwrap().into_iter().map(|name| name.trim_start_matches('0').to_owned()).collect()
+}
+
+#[test]
+fn files_are_written_again_unless_somebody_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let (log, _) = open(RealDisk::shared(), dir.path(), Offset(1)).unwrap();
+    log.flush().unwrap();
+    // Two of three that go are kept, and taken by the next segments.
+    log.remove_prefix(Offset(37), "").unwrap();
+    assert_eq!(names(dir.path()), ["1.spare", "13.spare", "37.wal", "DURABLE"]);
+    let next = |payload: u8| {
+        log.roll().unwrap();
+        append(&log, &[vec![payload; 700]]).unwrap();
+        log.flush().unwrap();
+    };
+    next(1);
+    next(2);
+    next(3);
+    assert_eq!(names(dir.path()), ["37.wal", "41.wal", "42.wal", "43.wal", "DURABLE"]);
+    // Old frames behind the new one are not taken for its successors, by whoever opens the log now or after its next frames.
+    let fresh = tempfile::tempdir().unwrap();
+    for name in RealDisk.list(dir.path()).unwrap() {
+        std::fs::copy(dir.path().join(&name), fresh.path().join(&name)).unwrap();
+    }
+    let (copy, recovery) = open(RealDisk::shared(), fresh.path(), Offset(37)).unwrap();
+    assert_eq!((copy.end(), recovery.cut_bytes), (Offset(44), 0));
+
+    let Found::Slice(slice) = log.find(Offset(37), Offset(41), 4000, true, 100).unwrap() else { panic!() };
+    log.remove_prefix(Offset(43), "").unwrap();
+    assert_eq!(
+        names(dir.path()),
+        ["43.wal", "DURABLE"],
+        "what is read is removed, with all that goes with it"
+    );
+    next(4);
+    let mut bytes = vec![0; slice.len()];
+    slice.read_exact(&mut bytes, 0).unwrap();
+    let (meta, payload) = WalFrame::decode(&bytes[..336]).unwrap();
+    assert_eq!((meta.index, &payload[..]), (Offset(37), &[36; 300][..]));
+    drop(slice);
+    log.remove_prefix(Offset(44), "").unwrap();
+    assert_eq!(names(dir.path()), ["43.spare", "44.wal", "DURABLE"]);
+    // A log that begins anew has no use for them; what a crash leaves goes at the next opening.
+    log.reset(Offset(10)).unwrap();
+    assert_eq!(names(dir.path()), ["10.wal", "DURABLE"]);
+    std::fs::write(dir.path().join("00000000000000000003.spare"), [1; 100]).unwrap();
+    drop(open(RealDisk::shared(), dir.path(), Offset(10)).unwrap());
+    assert_eq!(names(dir.path()), ["10.wal", "DURABLE"]);
+}
+
+#[test]
+fn a_file_that_is_written_again_does_not_get_its_old_name_back() {
+    for seed in 0..50 {
+        let disk = SimDisk::new();
+        let (log, _) = open(disk.shared(), Path::new(DIR), Offset(1)).unwrap();
+        for n in 0..40_u8 {
+            append(&log, &[vec![n; 300]]).unwrap();
+        }
+        log.flush().unwrap();
+        log.remove_prefix(Offset(13), "").unwrap();
+        log.roll().unwrap();
+        append(&log, &[vec![41; 300], vec![42; 300]]).unwrap();
+        // Whoever opens it does not know that its front went.
+        let disk = disk.crash(&mut Random::from_seed(seed));
+        let (log, _) = open(disk.shared(), Path::new(DIR), Offset(1)).unwrap();
+        assert!(log.end() >= Offset(41));
+    }
 }
 
 #[test]

@@ -407,7 +407,11 @@ impl Applier {
             tracing::debug!(%error, "the log keeps its last segment");
         }
         self.became_durable();
-        self.release_log()
+        self.release_log()?;
+        if let Err(error) = self.log.drop_spares() {
+            tracing::debug!(%error, "files of the log stay until the next start");
+        }
+        Ok(())
     }
 }
 

@@ -103,23 +103,34 @@ impl<F: Framing> Log<F> {
     pub fn remove_prefix(&self, to: Offset, rename_suffix: &str) -> Result<Vec<PathBuf>> {
         let _reshaping = self.reshaping.lock();
         // Not the writer: appends would wait here for a flush under way. What goes is sealed.
-        let _flushing = self.flushing.lock();
+        let flushing = self.flushing.lock();
         let (start, end) = (self.start(), self.end());
         if to > end {
             return Err(Error::OutOfRange { offset: to, start, end });
         }
         self.start.fetch_max(to.get(), Ordering::AcqRel);
-        let gone: Vec<Sealed> = {
+        let (gone, unread): (Vec<Sealed>, bool) = {
             let mut inner = self.inner.write();
             let ends: Vec<_> =
                 inner.sealed.iter().skip(1).map(|s| s.base).chain([inner.active.base]).collect();
             let count = ends.iter().take(inner.sealed.len()).take_while(|end| **end <= to).count();
-            inner.sealed.drain(..count).collect()
+            // Who reads from now on finds none of these.
+            (inner.sealed.drain(..count).collect(), Arc::strong_count(&inner.readers) == 1)
         };
         let mut renamed = Vec::new();
+        let mut spared = false;
         for segment in gone {
             self.bytes.fetch_sub(segment.bytes, Ordering::Relaxed);
-            self.retire_segment(segment.base, rename_suffix, &mut renamed)?;
+            if unread && rename_suffix.is_empty() && self.spare(segment.base)? {
+                spared = true;
+            } else {
+                self.retire_segment(segment.base, rename_suffix, &mut renamed)?;
+            }
+        }
+        // Flushes go on.
+        drop(flushing);
+        if spared {
+            self.offer_spares()?;
         }
         Ok(renamed)
     }
@@ -168,6 +179,8 @@ impl<F: Framing> Log<F> {
         for (base, _) in self.segments() {
             self.remove_segment(base)?;
         }
+        // The log may go on below what they hold.
+        self.drop_spares()?;
         let file = open_segment::<F>(&*self.disk, &self.dir, start, true)?;
         file.set_len(0).and_then(|()| file.sync_all()).map_err(|e| Error::io(&self.dir, e))?;
         self.disk.sync_dir(&self.dir).map_err(|e| Error::io(&self.dir, e))?;

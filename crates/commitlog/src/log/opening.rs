@@ -114,6 +114,9 @@ impl<'a, F: Framing> Opening<'a, F> {
         }
         self.names = self.disk.list(self.dir).map_err(|e| Error::io(self.dir, e))?;
         self.tidy()?;
+        if F::REUSED {
+            reuse::remove_left(self.disk, self.dir, &self.names)?;
+        }
         let stems = self.names.iter().filter_map(|name| name.strip_suffix(F::EXTENSION)?.strip_suffix('.'));
         let mut bases: Vec<_> =
             stems.filter(|s| s.len() == 20).filter_map(|s| s.parse().ok()).map(Offset).collect();
@@ -202,7 +205,7 @@ impl<'a, F: Framing> Opening<'a, F> {
         if scanned.torn {
             self.recovery.cut_bytes += len - scanned.end;
         }
-        // Zero fill goes too: a crash may have kept a later frame behind a lost one, which must not come back when the
+        // Zero fill and old frames go too: a crash may have kept a later frame behind a lost one, which must not come back when the
         // gap is written again.
         if len > scanned.end {
             file.set_len(scanned.end).and_then(|()| file.sync_all()).map_err(|e| Error::io(&path, e))?;

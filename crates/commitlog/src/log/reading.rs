@@ -20,6 +20,8 @@ struct Place {
     end_offset: Offset,
     /// Base of the following segment, if there is one.
     next_base: Option<Offset>,
+    /// While it is held, no file of the log is written over.
+    reading: Arc<()>,
 }
 
 /// Frames where they lie in a segment's file, the last of them maybe cut. Holds the file open, whatever becomes of its name.
@@ -29,6 +31,7 @@ pub struct Slice {
     position: u64,
     len: usize,
     next: Offset,
+    _reading: Arc<()>,
 }
 
 impl Slice {
@@ -178,6 +181,7 @@ impl<F: Framing> Log<F> {
 
     fn locate_once(&self, offset: Offset, reach: u64, upto: Offset) -> Result<Place> {
         let inner = self.inner.read();
+        let reading = inner.readers.clone();
         let active = &inner.active;
         if offset >= active.base || inner.sealed.is_empty() {
             let (base, end, end_offset) = (active.base, active.position, self.end());
@@ -186,7 +190,7 @@ impl<F: Framing> Log<F> {
             drop(inner);
             let path = file_name(&self.dir, base, F::EXTENSION);
             let file = file.get(&*self.disk).map_err(|e| Error::io(&path, e))?;
-            return Ok(Place { path, file, position, last, end, end_offset, next_base: None });
+            return Ok(Place { path, file, position, last, end, end_offset, next_base: None, reading });
         }
         let at = inner.sealed.partition_point(|s| s.base <= offset).saturating_sub(1);
         let sealed = &inner.sealed[at];
@@ -198,7 +202,7 @@ impl<F: Framing> Log<F> {
         if let Some(held) = held {
             let (position, last) = held.index.span(base, offset, reach, upto);
             let file = held.file.clone();
-            return Ok(Place { path, file, position, last, end, end_offset, next_base });
+            return Ok(Place { path, file, position, last, end, end_offset, next_base, reading });
         }
         let (position, last) = match index {
             Some(index) => index.lock().span(base, offset, reach, upto),
@@ -206,7 +210,7 @@ impl<F: Framing> Log<F> {
             None => (0, 0),
         };
         let file = open_segment::<F>(&*self.disk, &self.dir, base, false)?;
-        Ok(Place { path, file, position, last, end, end_offset, next_base })
+        Ok(Place { path, file, position, last, end, end_offset, next_base, reading })
     }
 
     /// From which offset on to walk to find the first record not older than `timestamp_ms`; None when every frame is
@@ -344,7 +348,7 @@ fn slice_at<F: Framing>(place: &Place, wanted: Wanted) -> Result<Option<Slice>> 
     }
     let slice = |end: u64, next| {
         let (file, len) = (place.file.clone(), (end - start) as usize);
-        Ok(Some(Slice { file, position: start, len, next }))
+        Ok(Some(Slice { file, position: start, len, next, _reading: place.reading.clone() }))
     };
     let limit = place.end.min(start + max_bytes as u64);
     if limit == place.end && upto >= place.end_offset {
