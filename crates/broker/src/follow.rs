@@ -50,7 +50,12 @@ pub(crate) async fn follow(
         if behind && !was_anew {
             continue;
         }
-        tracing::warn!(prefix = follower.prefix(), %error, ?retry, "the store's watch ended; asked again");
+        let prefix = follower.prefix();
+        if matches!(error, Error::ShuttingDown) {
+            tracing::debug!(prefix, ?retry, "the store stops; its watch is asked for again");
+        } else {
+            tracing::warn!(prefix, %error, ?retry, "the store's watch ended; asked again");
+        }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(retry) => {}

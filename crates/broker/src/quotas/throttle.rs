@@ -84,18 +84,20 @@ pub(crate) async fn count(
 /// Where an answer has `throttle_time_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// Before everything else of the body.
-    First,
+    /// Behind so many bytes of the body.
+    Behind(usize),
     /// After everything else, but for the tags.
     Last,
 }
 
-/// Where the answers to a version have it; None where they do not, or where it is between other fields (OffsetDelete).
+/// Where the answers to a version have it; None where they do not.
 fn place(key: ApiKey, version: i16) -> Option<At> {
     let from = match key {
         ApiKey::Produce => return (version >= 1).then_some(At::Last),
         ApiKey::ApiVersions => return (1..=2).contains(&version).then_some(At::Last),
-        ApiKey::OffsetDelete | ApiKey::DescribeQuorum | ApiKey::WriteTxnMarkers => return None,
+        ApiKey::DescribeQuorum | ApiKey::WriteTxnMarkers => return None,
+        // The error comes first.
+        ApiKey::OffsetDelete => return Some(At::Behind(2)),
         ApiKey::Fetch
         | ApiKey::FindCoordinator
         | ApiKey::Heartbeat
@@ -108,7 +110,7 @@ fn place(key: ApiKey, version: i16) -> Option<At> {
         ApiKey::Metadata | ApiKey::OffsetCommit | ApiKey::OffsetFetch => 3,
         _ => 0,
     };
-    (version >= from).then_some(At::First)
+    (version >= from).then_some(At::Behind(0))
 }
 
 /// Tells a client to pause, where the answer does not ask for more already.
@@ -120,12 +122,12 @@ fn tell(key: ApiKey, version: i16, chunks: &mut [Bytes], pause_ms: i64) {
     // Tags, where there are any, are one byte for none.
     let tags = usize::from(key.response_header_version(version) == 1);
     let chunk = match place {
-        At::First => chunks.first_mut(),
+        At::Behind(_) => chunks.first_mut(),
         At::Last => chunks.last_mut(),
     };
     let Some(chunk) = chunk else { return };
     let at = match place {
-        At::First => Some(head),
+        At::Behind(bytes) => Some(head + bytes),
         At::Last => chunk.len().checked_sub(4 + tags),
     };
     let Some(at) = at.filter(|at| at + 4 <= chunk.len()) else { return };
@@ -162,13 +164,13 @@ mod tests {
             for version in versions.min..=versions.stable_max {
                 let at = format!("{} {version}", key.name());
                 match place(*key, version) {
-                    Some(At::First) => {
+                    Some(At::Behind(_)) => {
                         let text = told(*key, version, 0).or_else(|| told(*key, version, 1)).expect(&at);
                         assert!(text.contains(&format!("throttle_time_ms: {PAUSE_MS}")), "{at}: {text}");
                     }
                     Some(At::Last) => {}
                     None => {
-                        let elsewhere = matches!(key, ApiKey::OffsetDelete | ApiKey::ApiVersions);
+                        let elsewhere = *key == ApiKey::ApiVersions;
                         let text = told(*key, version, 1).filter(|_| !elsewhere).unwrap_or_default();
                         let none = !text.contains("throttle_time_ms") || text.contains("throttle_time_ms: 0");
                         assert!(none, "{at} has a place: {text}");
