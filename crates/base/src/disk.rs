@@ -9,6 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Bytes written again at a time.
+const AGAIN_BYTES: usize = 1024 * 1024;
+
 /// A file system, as much of it as a log needs.
 pub trait Disk: Send + Sync + Debug + 'static {
     /// Opens for reading and writing; `create` makes the file when absent, else NotFound.
@@ -69,6 +72,19 @@ pub trait DiskFile: Send + Sync + Debug {
     /// The descriptor, where there is one (for sendfile and sync_file_range).
     fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
+    }
+    /// Writes what is in a part of the file to the same place: the kernel takes pages whose write failed for clean, serves
+    /// them as long as it has them, and no later sync writes them, unless they are written to.
+    fn write_again(&self, from: u64, to: u64) -> io::Result<()> {
+        let mut buffer = vec![0; AGAIN_BYTES.min(to.saturating_sub(from) as usize)];
+        let mut at = from;
+        while at < to {
+            let piece = &mut buffer[..AGAIN_BYTES.min((to - at) as usize)];
+            self.read_exact_at(piece, at)?;
+            self.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
     /// Reads exactly `out.len()` bytes, else UnexpectedEof.
     fn read_exact_at(&self, mut out: &mut [u8], mut offset: u64) -> io::Result<()> {

@@ -262,6 +262,7 @@ impl Spill {
             let durable = if asked { values.make_durable(|error| self.again(error)) } else { Ok(()) };
             let done = durable.and_then(|()| self.write_all(file, &pieces)).and_then(|()| file.sync_data());
             drop(pieces);
+            done.as_ref().err().into_iter().for_each(|error| note_doubt(error, values));
             let mut kept = self.kept.lock();
             match done {
                 Err(error) => (kept.failed, kept.running) = (Some(error), false),
@@ -389,9 +390,9 @@ impl StorageBackend for Backend {
 
     fn sync_data(&self) -> io::Result<()> {
         if !self.spill.is_lazy() {
-            self.values.make_durable(|error| self.spill.again(error))?;
-            self.settle()?;
-            return self.file.sync_data();
+            let durable = self.values.make_durable(|error| self.spill.again(error));
+            let done = durable.and_then(|()| self.settle()).and_then(|()| self.file.sync_data());
+            return done.inspect_err(|error| note_doubt(error, &self.values));
         }
         let kept = self.spill.kept.lock();
         kept.check()?;
@@ -416,6 +417,13 @@ impl StorageBackend for Backend {
 
     fn close(&self) -> io::Result<()> {
         self.settle()
+    }
+}
+
+/// What the disk holds is unknown after a failure, unless it only had no room.
+fn note_doubt(error: &io::Error, values: &Values) {
+    if !is_full(error) {
+        values.note_doubt();
     }
 }
 

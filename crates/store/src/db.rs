@@ -28,7 +28,7 @@ use crate::backend::{Backend, Spill};
 use crate::replicator::NODE;
 use crate::stats::Stats;
 use crate::values::{ROWS, Row, Values};
-use crate::{Error, LogIndex, Options};
+use crate::{Error, LogIndex, Options, doubt};
 
 const TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("state");
 /// Keys and values are bytes.
@@ -93,8 +93,12 @@ impl Db {
             disk.remove_file(&fresh).map_err(Error::io(&fresh))?;
         }
         if disk.exists(&path) {
-            let db = Self::open_file(disk, &path, cache_bytes)?;
+            let doubted = doubt::settle(disk, dir)?;
+            let db = Self::open_checked(disk, &path, cache_bytes, doubted)?;
             db.settle_values()?;
+            if doubted {
+                doubt::forget(&**disk, dir)?;
+            }
             return Ok(db);
         }
         let db = Self::open_file(disk, &fresh, cache_bytes)?;
@@ -106,12 +110,25 @@ impl Db {
     }
 
     fn open_file(disk: &Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Self, Error> {
+        Self::open_checked(disk, path, cache_bytes, false)
+    }
+
+    /// The same; with `check` all pages are read, and must be what was written.
+    fn open_checked(
+        disk: &Arc<dyn Disk>,
+        path: &Path,
+        cache_bytes: usize,
+        check: bool,
+    ) -> Result<Self, Error> {
         let file = disk.open(path, true).map_err(Error::io(path))?;
         let spill = Arc::new(Spill::default());
         let values = Arc::new(Values::new(disk, path.parent().unwrap_or(path)));
         let backend = Backend::new(file.clone(), spill.clone(), values.clone());
         let opened = Builder::new().set_cache_size(cache_bytes).create_with_backend(backend);
-        let database = opened.map_err(|e| Error::corrupt(path, e))?;
+        let mut database = opened.map_err(|e| Error::corrupt(path, e))?;
+        if check && !database.check_integrity().map_err(|e| Error::corrupt(path, e))? {
+            tracing::warn!("the state was mended: it goes on from an earlier commit");
+        }
         let rows = rows(&database).map_err(|e| Error::corrupt(path, e))?;
         if let Err(error) = values.load(&rows) {
             // Nothing of what cannot be opened is removed.

@@ -28,6 +28,7 @@ mod backend;
 mod compactor;
 mod db;
 pub mod door;
+mod doubt;
 pub mod external;
 mod format;
 mod handle;

@@ -3,9 +3,6 @@
 use super::*;
 use crate::scan::Visit;
 
-/// Bytes written again at a time.
-const AGAIN_BYTES: usize = 1024 * 1024;
-
 /// The timestamp of a segment's first frame.
 pub(super) fn first_timestamp<F: Framing>(file: &dyn DiskFile, end: u64) -> Option<i64> {
     let mut header = vec![0; F::HEADER_BYTES];
@@ -16,20 +13,6 @@ pub(super) fn first_timestamp<F: Framing>(file: &dyn DiskFile, end: u64) -> Opti
         Parsed::Frame(frame) => Some(frame.max_timestamp_ms),
         _ => None,
     }
-}
-
-/// Writes what is in a part of a file to the same place: the kernel takes pages whose write failed for clean, serves them
-/// as long as it has them, and no later sync writes them, unless they are written to.
-fn write_again(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
-    let mut buffer = vec![0; AGAIN_BYTES.min((to - from) as usize)];
-    let mut at = from;
-    while at < to {
-        let piece = &mut buffer[..AGAIN_BYTES.min((to - at) as usize)];
-        file.read_exact_at(piece, at)?;
-        file.write_all_at(piece, at)?;
-        at += piece.len() as u64;
-    }
-    Ok(())
 }
 
 /// The state of opening a log.
@@ -211,7 +194,7 @@ impl<'a, F: Framing> Opening<'a, F> {
             file.set_len(scanned.end).and_then(|()| file.sync_all()).map_err(|e| Error::io(&path, e))?;
         }
         if let Some(from) = unsure {
-            write_again(&*file, from, scanned.end).map_err(|e| Error::io(&path, e))?;
+            file.write_again(from, scanned.end).map_err(|e| Error::io(&path, e))?;
         }
         let first_timestamp_ms = first_timestamp::<F>(&*file, scanned.end);
         // Without gaps nothing is missing between the last frame and the next segment, whatever else was there.

@@ -448,6 +448,13 @@ impl Values {
         Ok(())
     }
 
+    /// Notes that a sync of the state, or of its values, failed: the next start is not to believe what it reads.
+    pub(crate) fn note_doubt(&self) {
+        if let Some(store) = self.dir.parent() {
+            crate::doubt::note(&*self.disk, store);
+        }
+    }
+
     /// How long segments get.
     pub(crate) fn set_segment_bytes(&self, bytes: u64) {
         self.segment_bytes.store(bytes, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use base::random::Random;
 use mvcc::{Entry, MemState, Reader, apply, layout, sweep};
-use store_api::{KeyRange, Op, RangeRequest, Revision, Txn};
+use store_api::{KeyRange, KeyValue, Op, RangeRequest, Revision, Txn};
 use testkit::sim::{SimClock, SimDisk, SimFault};
 
 use super::*;
@@ -613,5 +613,43 @@ fn values_side_by_side_are_read_together() {
     for pointer in pointers.iter().step_by(50) {
         cursor.record(pointer).unwrap();
         assert_eq!(cursor.window_place().1, pointer.record_len as usize);
+    }
+}
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_on_the_disk_after_the_next_opening() {
+    let contents = |db: &Db| {
+        let view = db.view().unwrap();
+        let all = RangeRequest { range: KeyRange::prefix(""), ..RangeRequest::prefix("") };
+        mvcc::read::range(&view, &all).unwrap().kvs
+    };
+    let some = |from: u64| {
+        (from..from + 40).map(|n| put(&format!("k{:03}", n % 90), 50 + 7 * n as usize)).collect::<Vec<_>>()
+    };
+    for seed in 0..400 {
+        let mut random = Random::from_seed(seed);
+        let disk = SimDisk::new();
+        let db = open(&disk, 20_000).unwrap();
+        (0..3).for_each(|n| drop(db.update(true, |state| apply(state, &some(n * 30))).unwrap()));
+        // Which of a commit's syncs fails is drawn.
+        disk.set_fault(SimFault::SyncFailsAfter(random.below(6)));
+        let failed = (3..9).any(|n| db.update(true, |state| apply(state, &some(n * 30))).is_err());
+        assert!(failed);
+        // The process ends, the machine goes on: what was written is read, and the kernel takes it for written.
+        let disk = disk.survive();
+        let db = open(&disk, 20_000).unwrap();
+        assert!(!disk.exists(&Path::new(DIR).join("UNSYNCED")));
+        let before = contents(&db);
+        disk.set_fault(SimFault::PowerOffAfter(random.below(40)));
+        let done = db.update(true, |state| apply(state, &some(300)));
+        let disk = disk.crash(&mut random);
+        let found = contents(&open(&disk, 20_000).unwrap_or_else(|e| panic!("seed {seed}: {e}")));
+        // All of the commit is there, or nothing of it.
+        let revision = |kvs: &[KeyValue]| kvs.iter().map(|kv| kv.mod_revision.get()).max();
+        let (old, new) = (revision(&before), revision(&found));
+        assert!(new == old.map(|old| old + 40) || done.is_err() && found == before, "seed {seed}");
+        let changed = |kv: &KeyValue| Some(kv.mod_revision.get()) > old;
+        assert!(found.iter().filter(|kv| !changed(kv)).all(|kv| before.contains(kv)), "seed {seed}");
+        assert_eq!(found.len(), before.len(), "seed {seed}");
     }
 }

@@ -34,6 +34,8 @@ pub enum SimFault {
     Full,
     /// Every sync fails with EIO, and what it was to write never is.
     SyncFails,
+    /// The same after so many more syncs.
+    SyncFailsAfter(u64),
     /// The same, of files under this directory only.
     SyncFailsUnder(&'static str),
     /// The write that is so many calls away (1: the next), or the next one behind it, is cut short and fails with EIO.
@@ -382,9 +384,13 @@ impl Inner {
     }
 
     /// Whether a sync of something at `path` fails now.
-    fn sync_fails(&self, path: &Path) -> bool {
+    fn sync_fails(&mut self, path: &Path) -> bool {
         match self.fault {
-            SimFault::SyncFails => true,
+            SimFault::SyncFails | SimFault::SyncFailsAfter(0) => true,
+            SimFault::SyncFailsAfter(left) => {
+                self.fault = SimFault::SyncFailsAfter(left - 1);
+                false
+            }
             SimFault::SyncFailsUnder(dir) => path.starts_with(dir),
             _ => false,
         }
