@@ -111,9 +111,13 @@ impl<'a> RecordReader<'a> {
     }
 
     fn check_end(&mut self) -> Result<(), RecordError> {
-        let at_end = self.done == i32::MAX || self.source.at_end()?;
-        self.done = i32::MAX;
-        if at_end { Ok(()) } else { Err(RecordError::Invalid("bytes follow the last record of the batch")) }
+        // Once: what is told of the end is not told again.
+        let told = std::mem::replace(&mut self.done, i32::MAX) == i32::MAX;
+        if told || self.source.at_end()? {
+            Ok(())
+        } else {
+            Err(RecordError::Invalid("bytes follow the last record of the batch"))
+        }
     }
 }
 
