@@ -111,6 +111,11 @@ pub(crate) struct Stats {
     pub leader_changes: AtomicU64,
     /// Times a member took long to say how far reads must be, or to get there itself.
     pub slow_read_indexes: AtomicU64,
+    /// Heartbeats that went out late: a disk or a processor holds the leader up.
+    pub late_heartbeats: AtomicU64,
+    /// Learners that were made voters by this member as the leader, and those that were not, by the reason.
+    pub promotions: AtomicU64,
+    pub promotions_failed: Mutex<BTreeMap<String, u64>>,
     /// Changes that took longer than [`SLOW`].
     pub slow: AtomicU64,
     /// What goes between the members.

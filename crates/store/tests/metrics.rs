@@ -41,7 +41,6 @@ const ABSENT: &[(&str, &[&str])] = &[
     ),
     ("of snapshots of the log, which are not files here", &["etcd_snap_", "etcd_debugging_snap_"]),
     ("of switches for parts that are always on here, or absent", &["etcd_server_feature_enabled"]),
-    ("of what the library of consensus does not tell", &["etcd_server_heartbeat_send_failures_total"]),
     (
         "of an index in memory, and of buffers between it and the watches",
         &["etcd_debugging_mvcc_keys_total", "etcd_debugging_mvcc_pending_events_total"],
@@ -243,6 +242,33 @@ async fn what_goes_between_members_is_counted() {
         assert!(value(&seen, name) >= 1.0, "{name}");
     }
     leader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promotions_are_counted_by_the_leader_with_etcds_reasons() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = three(dir.path()).await;
+    let mut leads = members[0].store.leader_changes();
+    let leader = leads.wait_for(Option::is_some).await.unwrap().unwrap();
+    let at = members.iter().position(|member| member.store.header().member_id == leader).unwrap();
+    let leader = members.swap_remove(at);
+    let me = leader.store.header().member_id;
+    // Asked of another, it is still the leader who counts.
+    for (store, id) in [(&leader.store, 123), (&members[0].store, 123), (&members[1].store, me)] {
+        assert!(store.promote_member(id).await.is_err());
+    }
+    let seen = page(&leader.door.addrs()[0].to_string()).await;
+    let failed = |reason: &str| {
+        value(&seen, &format!(r#"etcd_server_learner_promote_failures{{Reason="membership: {reason}"}}"#))
+    };
+    assert_eq!([failed("ID not found"), failed("can only promote a learner member")], [2.0, 1.0]);
+    assert_eq!(value(&seen, "etcd_server_learner_promote_successes"), 0.0);
+    assert!(value(&seen, "etcd_server_heartbeat_send_failures_total") >= 0.0);
+    let others = page(&members[0].door.addrs()[0].to_string()).await;
+    assert!(!others.contains("learner_promote_failures"));
+    for member in members.into_iter().chain([leader]) {
+        member.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

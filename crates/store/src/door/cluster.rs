@@ -109,7 +109,6 @@ impl cluster_server::Cluster for Cluster {
     ) -> Outcome<pb::MemberPromoteResponse> {
         self.0.require_admin(&request).await?;
         self.0.store.promote_member(request.into_inner().id).await.map_err(refused)?;
-        self.0.metrics.promoted.add(1);
         self.0.store.read_barrier().await.map_err(|e| error::status(&e))?;
         let (header, members) = (Some(self.header()), self.members());
         Ok(Response::new(pb::MemberPromoteResponse { header, members }))

@@ -130,8 +130,6 @@ pub(crate) struct Metrics {
     pub snapshots: Histogram,
     pub defragments: Histogram,
     pub defragmenting: Gauge,
-    /// Learners that were made voters.
-    pub promoted: Counter,
     pub health_success: Counter,
     pub health_failures: Counter,
     pub watch: Watches,
@@ -161,7 +159,6 @@ impl Default for Metrics {
             snapshots: Histogram::new(0.01, 17),
             defragments: Histogram::new(0.1, 13),
             defragmenting: Gauge::default(),
-            promoted: Counter::default(),
             health_success: Counter::default(),
             health_failures: Counter::default(),
             watch: Watches::default(),
@@ -413,12 +410,6 @@ fn server(page: &mut Page, door: &Door) {
     }
     let stats = &door.store.inner.reads.db.stats;
     proposals(page, stats);
-    let promoted = "etcd_server_learner_promote_successes";
-    page.counter(
-        promoted,
-        "Learners that were made voters through this member.",
-        door.metrics.promoted.get(),
-    );
     peers(page, door);
     page.head("etcd_server_version", "gauge", "The version of the API in the label, with value 1.");
     page.sample("etcd_server_version", &format!("server_version=\"{ETCD_VERSION}\""), 1);
@@ -459,6 +450,18 @@ fn proposals(page: &mut Page, stats: &Stats) {
             &stats.read_indexes_failed,
         ),
         (
+            "etcd_server_heartbeat_send_failures_total",
+            "counter",
+            "Heartbeats that went out late.",
+            &stats.late_heartbeats,
+        ),
+        (
+            "etcd_server_learner_promote_successes",
+            "counter",
+            "Learners that were made voters by this member as the leader.",
+            &stats.promotions,
+        ),
+        (
             "etcd_server_slow_read_indexes_total",
             "counter",
             "Times it took long until reads might be served.",
@@ -472,6 +475,12 @@ fn proposals(page: &mut Page, stats: &Stats) {
         ),
     ] {
         page.single(name, kind, help, count.load(Ordering::Relaxed));
+    }
+    let failed = stats.promotions_failed.lock();
+    if !failed.is_empty() {
+        let name = "etcd_server_learner_promote_failures";
+        page.head(name, "counter", "Learners that were not made voters by this member as the leader.");
+        failed.iter().for_each(|(reason, count)| page.sample(name, &format!("Reason={reason:?}"), count));
     }
 }
 

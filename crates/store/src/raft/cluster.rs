@@ -4,6 +4,7 @@
 //! not grow by a member that cannot vote yet. Lists show it as etcd does, as a voting member that has not started.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver as _;
@@ -59,7 +60,11 @@ impl Member {
             Change::Add { node, learner } => self.add(node, learner).await,
             Change::Remove { id } => self.remove(id).await.map(|()| id),
             Change::Update { id, peer_urls } => self.update(id, peer_urls).await.map(|()| id),
-            Change::Promote { id } => self.promote(id).await.map(|()| id),
+            Change::Promote { id } => {
+                let promoted = self.promote(id).await;
+                self.count_promotion(&promoted);
+                promoted.map(|()| id)
+            }
             Change::Publish { id, name, client_urls } => {
                 self.publish_node(id, name, client_urls).await.map(|()| id)
             }
@@ -145,6 +150,23 @@ impl Member {
             return Err(ClusterError::LearnerNotReady.into());
         }
         self.seat(id).await
+    }
+
+    /// Counts what became of a promotion, by etcd's reasons.
+    fn count_promotion(&self, promoted: &Changed) {
+        let stats = &self.shared.stats;
+        let Err(error) = promoted else {
+            stats.promotions.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let reason = match error {
+            PeerError::Cluster(ClusterError::MemberNotFound) => "membership: ID not found".to_owned(),
+            PeerError::Cluster(ClusterError::NotLearner) => {
+                "membership: can only promote a learner member".to_owned()
+            }
+            other => other.to_string(),
+        };
+        *stats.promotions_failed.lock().entry(reason).or_default() += 1;
     }
 
     /// Makes a learner vote.

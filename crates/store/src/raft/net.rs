@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +39,8 @@ type Failed = RPCError<TypeConfig>;
 pub(crate) struct Networks {
     pub transport: Arc<dyn Transport>,
     pub shared: Arc<Shared>,
+    /// A follower is to hear from its leader so often at least; twice a heartbeat's time, as etcd has it.
+    pub hears_within: Duration,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Networks {
@@ -48,6 +51,7 @@ impl RaftNetworkFactory<TypeConfig> for Networks {
             line: Line { target, urls: node.peer_urls.clone(), transport: self.transport.clone() },
             shared: self.shared.clone(),
             peer: self.shared.stats.peers.of(target),
+            hears_within: self.hears_within,
         }
     }
 }
@@ -102,6 +106,19 @@ pub(crate) struct Network {
     line: Line,
     shared: Arc<Shared>,
     peer: Arc<Peer>,
+    hears_within: Duration,
+}
+
+/// Counts a message of a leader that comes late.
+fn note_late(
+    shared: &Shared,
+    peer: &Peer,
+    request: &AppendEntriesRequest<TypeConfig>,
+    hears_within: Duration,
+) {
+    if !peer.tell(request.vote.leader_id().term, Instant::now(), hears_within) {
+        shared.stats.late_heartbeats.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn unreachable(error: &(impl std::error::Error + 'static)) -> Failed {
@@ -136,6 +153,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Failed> {
+        note_late(&self.shared, &self.peer, &request, self.hears_within);
         let answer = self.line.append(&self.peer, request, option.soft_ttl()).await;
         read(answer, wire::take_append_answer)
     }
@@ -150,7 +168,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + openraft::OptionalSend + Unpin + 'static,
     {
         let (line, peer, patience) = (self.line.clone(), self.peer.clone(), option.soft_ttl());
+        let (shared, hears_within) = (self.shared.clone(), self.hears_within);
         let answers = input.map(move |request| {
+            note_late(&shared, &peer, &request, hears_within);
             let prev = request.prev_log_id;
             let last = request.entries.last().map(|entry| entry.log_id()).or(prev);
             let answer = line.append(&peer, request, patience);

@@ -40,6 +40,8 @@ pub(crate) struct Peer {
     disconnections: AtomicU64,
     /// From a question that costs the other side nothing to its answer.
     pub round_trips: Histogram,
+    /// In which term it was last told that the leader is there, and when.
+    told: Mutex<Option<(u64, Instant)>>,
     /// Whole states.
     pub sends: Arc<Moves>,
     pub receives: Arc<Moves>,
@@ -56,9 +58,19 @@ impl Default for Peer {
             connections: AtomicU64::new(0),
             disconnections: AtomicU64::new(0),
             round_trips: Histogram::new(0.0001, 16),
+            told: Mutex::default(),
             sends: Arc::default(),
             receives: Arc::default(),
         }
+    }
+}
+
+impl Peer {
+    /// It is told in this term that the leader is there: false when that should have been done before `within` had passed
+    /// since the last time (facts: etcd pkg/contention).
+    pub(super) fn tell(&self, term: u64, now: Instant, within: Duration) -> bool {
+        let last = self.told.lock().replace((term, now));
+        last.is_none_or(|(before, at)| before != term || now.saturating_duration_since(at) <= within)
     }
 }
 
@@ -171,5 +183,20 @@ impl Drop for Connected {
         if self.0.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.disconnections.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_is_late_when_its_word_comes_long_after_the_last_of_its_term() {
+        let (peer, began) = (Peer::default(), Instant::now());
+        let tell = |term, ms| peer.tell(term, began + Duration::from_millis(ms), Duration::from_millis(120));
+        assert!(tell(1, 0) && tell(1, 60) && tell(1, 180));
+        assert!(!tell(1, 301));
+        assert!(tell(1, 310));
+        assert!(tell(3, 5000), "another led meanwhile");
     }
 }

@@ -65,7 +65,8 @@ pub(crate) async fn start(options: Options, cluster: ClusterOptions, tasks: &Tas
     let (voted, led) = (opened.voted, opened.led);
     let door = Arc::new(PeerDoor::default());
     let (transport, listening) = connect(network, identity, door.clone(), tasks, &raft_dir, &shared.stats)?;
-    let networks = Networks { transport: transport.clone(), shared: shared.clone() };
+    let hears_within = timing.heartbeat * 2;
+    let networks = Networks { transport: transport.clone(), shared: shared.clone(), hears_within };
     let machine = Machine { shared: shared.clone() };
     let config = Arc::new(config(timing, sizes).map_err(|error| Error::corrupt(&raft_dir, error))?);
     let built = Raft::build(identity.member_id, config, networks, raft_log, machine).await;
