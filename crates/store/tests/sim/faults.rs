@@ -286,10 +286,18 @@ fn rot(world: &Shared, id: u64, random: &mut Random) -> bool {
         let picked = world.pick();
         let Some((handle, _)) = picked else { return false };
         let voters = handle.members().into_iter().filter(|member| !member.is_learner).map(|member| member.id);
-        let present = voters.filter(|voter| world.ids().contains(voter)).count();
+        let voters: Vec<u64> = voters.collect();
+        // Who was added to vote learns first, whatever the list says.
+        let mut votes = |id: u64| {
+            let learns = world.member(id).and_then(|member| Some(member.handle()?.status().ok()?.is_learner));
+            world.ids().contains(&id) && learns != Some(true)
+        };
+        let present = voters.iter().filter(|id| votes(**id)).count();
+        let majority = voters.len() / 2 + 1;
         let sound = world.members.iter().all(|member| !member.rotten);
         let fit = world.member(id).is_some_and(|member| member.is_well());
-        if present < MEMBERS_MIN || !sound || !fit {
+        // Who is lost still counts until somebody removes it.
+        if present < MEMBERS_MIN || present <= majority || !sound || !fit {
             return false;
         }
     }

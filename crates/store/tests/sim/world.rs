@@ -520,7 +520,7 @@ async fn search_values(world: &Shared) {
 }
 
 impl Member {
-    fn handle(&self) -> Option<Handle> {
+    pub fn handle(&self) -> Option<Handle> {
         self.running.as_ref().map(|running| running.handle.clone())
     }
 
