@@ -7,12 +7,13 @@
 //! broker_load copy    bootstrap=HOST:PORT from=T topic=T records=N batch=RECORDS_A_TRANSACTION id=TRANSACTIONAL_ID
 //! broker_load create  bootstrap=HOST:PORT topic=T partitions=N config.NAME=VALUE...
 //! ```
-//! `produce` measures from the call of send to the delivery report, `latency` from the time a record was due to be sent
+//! `produce` measures from the call of send to the delivery report, and begins when every producer has delivered a record:
+//! connecting is not what is timed. `latency` from the time a record was due to be sent
 //! until a consumer has it: a broker that stalls does not slow the clock that times it. `copy` copies in transactions, with
 //! the offsets it has read up to, and measures from the call of commit to its answer.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -106,22 +107,29 @@ fn producer(args: &Args) -> ThreadedProducer<Deliveries> {
 
 fn produce(args: &Args) {
     let (records, producers) = (args.number("records", 100_000), args.number("producers", 1));
-    let start = Instant::now();
+    let connected = Arc::new(Barrier::new(producers as usize + 1));
     let threads: Vec<_> = (0..producers)
         .map(|index| {
-            let args = Args(args.0.clone());
-            std::thread::spawn(move || produce_one(&args, records / producers, index))
+            let (args, connected) = (Args(args.0.clone()), connected.clone());
+            std::thread::spawn(move || produce_one(&args, records / producers, index, &connected))
         })
         .collect();
+    connected.wait();
+    let began = Began::now();
     let mut took: Vec<u32> =
         threads.into_iter().flat_map(|thread| thread.join().expect("a producer")).collect();
-    report(records / producers * producers, start.elapsed(), &mut took);
+    report(records / producers * producers, &began, &mut took);
 }
 
-fn produce_one(args: &Args, records: u64, index: u64) -> Vec<u32> {
+fn produce_one(args: &Args, records: u64, index: u64, connected: &Barrier) -> Vec<u32> {
     let (producer, topic) = (producer(args), args.text("topic", "load"));
     let payload = vec![b'x'; args.number("size", 100) as usize];
     let keyed = args.number("keyed", 0) == 1;
+    let first = BaseRecord::with_opaque_to(&topic, Box::new(Instant::now())).payload(&payload).key("");
+    producer.send(first).map_err(|(error, _)| error).expect("queued");
+    producer.flush(PATIENCE).expect("the first is delivered in time");
+    producer.context().took_us.lock().expect("no panic").clear();
+    connected.wait();
     for n in 0..records {
         let key = key(n, index);
         loop {
@@ -169,10 +177,10 @@ fn consume(args: &Args) {
     let (mut seen, mut start) = (0, None);
     while seen < records {
         consumer.poll(PATIENCE).expect("a record in time").expect("no error");
-        start.get_or_insert_with(Instant::now);
+        start.get_or_insert_with(Began::now);
         seen += 1;
     }
-    report(seen, start.expect("records").elapsed(), &mut Vec::new());
+    report(seen, &start.expect("records"), &mut Vec::new());
 }
 
 fn now_us() -> u64 {
@@ -186,7 +194,7 @@ fn latency(args: &Args) {
     assert!(consumer.poll(Duration::from_secs(2)).is_none());
     let args = Args(args.0.clone());
     let size = args.number("size", 1024).max(8) as usize;
-    let start = Instant::now();
+    let began = Began::now();
     let sending = std::thread::spawn(move || {
         let (producer, topic) = (producer(&args), args.text("topic", "load"));
         let keyed = args.number("keyed", 0) == 1;
@@ -217,7 +225,7 @@ fn latency(args: &Args) {
     sending.join().expect("the producer");
     // The first tenth warms caches and connections.
     let mut steady = took.split_off(took.len() / 10);
-    report(records, start.elapsed(), &mut steady);
+    report(records, &began, &mut steady);
 }
 
 /// A topic copied to another exactly once.
@@ -238,7 +246,7 @@ fn copy(args: &Args) {
     producer.init_transactions(PATIENCE).expect("a producer id");
     let group = consumer.group_metadata().expect("a group");
     let (topic, mut took) = (args.text("topic", "copy"), Vec::new());
-    let (start, mut copied) = (Instant::now(), 0);
+    let (began, mut copied) = (Began::now(), 0);
     while copied < records {
         producer.begin_transaction().expect("begun");
         let mut positions: HashMap<(String, i32), i64> = HashMap::new();
@@ -260,7 +268,7 @@ fn copy(args: &Args) {
         producer.commit_transaction(PATIENCE).expect("committed");
         took.push(commit.elapsed().as_micros() as u32);
     }
-    report(copied, start.elapsed(), &mut took);
+    report(copied, &began, &mut took);
 }
 
 /// Processor time of this program so far, seconds; 0 where the system does not say. Its start is a hundredth of a second.
@@ -272,16 +280,29 @@ fn processor_s() -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-fn report(records: u64, took: Duration, latencies_us: &mut [u32]) {
+/// When what is timed began, and the processor time until then.
+struct Began {
+    at: Instant,
+    processor_s: f64,
+}
+
+impl Began {
+    fn now() -> Self {
+        Self { at: Instant::now(), processor_s: processor_s() }
+    }
+}
+
+fn report(records: u64, began: &Began, latencies_us: &mut [u32]) {
+    let took = began.at.elapsed();
+    let busy = (processor_s() - began.processor_s) / took.as_secs_f64();
     latencies_us.sort_unstable();
     let at = |quantile: f64| {
         let index = (latencies_us.len() as f64 * quantile) as usize;
         latencies_us.get(index.min(latencies_us.len().saturating_sub(1))).copied().unwrap_or(0)
     };
     println!(
-        r#"{{"records":{records},"seconds":{:.4},"busy":{:.3},"p50_us":{},"p99_us":{},"p999_us":{}}}"#,
+        r#"{{"records":{records},"seconds":{:.4},"busy":{busy:.3},"p50_us":{},"p99_us":{},"p999_us":{}}}"#,
         took.as_secs_f64(),
-        processor_s() / took.as_secs_f64(),
         at(0.5),
         at(0.99),
         at(0.999)

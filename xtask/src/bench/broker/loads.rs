@@ -47,7 +47,7 @@ const LOADS: &[Load] = &[
         mode: "produce",
         topic: "chatty",
         partitions: 6,
-        records: 160_000,
+        records: 800_000,
         size: 100,
         more: &["producers=16", "linger=0"],
         durable: true,
@@ -67,7 +67,7 @@ const LOADS: &[Load] = &[
         mode: "produce",
         topic: "crowd",
         partitions: 6,
-        records: 320_000,
+        records: 1_280_000,
         size: 100,
         more: &["producers=64"],
         durable: true,
@@ -163,6 +163,7 @@ fn broker(bench: &Bench, system: System, durable: bool) -> Result<Broker> {
     for load in LOADS {
         loads.push(match durable && !load.durable {
             true => None,
+            false if !bench.wants(load.topic) => None,
             false => Some(measure(bench, &running, load)?),
         });
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench broker [--quick] [--runs=N] [--alone] [--built] [PART...]`: Ketch beside Apache Kafka 4.3 in one run.
+//! `cargo xtask bench broker [--quick] [--runs=N] [--alone] [--built] [--only=TOPIC,...] [PART...]`: Ketch beside Apache Kafka 4.3 in one run.
 //!
 //! ```text
 //! loads, durable   throughput and latency, page cache and fsync before the answer on both sides
@@ -12,7 +12,7 @@
 //! One broker at a time on core 0, the client on core 1, fresh directories, the same client for all (librdkafka in
 //! `crates/broker/examples/broker_load.rs`, or a bare socket in `broker_raw.rs`). Medians of [`RUNS`] runs. On a machine that does
 //! something else the ratio alone counts. `--alone` measures Ketch's broker without the rest of `ketch up`,
-//! `--built` takes what a release build has left.
+//! `--built` takes what a release build has left; `--only` takes those of the `loads` that write to these topics.
 
 mod loads;
 mod reads;
@@ -64,6 +64,8 @@ struct Bench {
     quick: bool,
     /// Runs of which the median counts.
     runs: usize,
+    /// Topics of the loads that are wanted; all where none is named.
+    only: Vec<String>,
 }
 
 /// Runs the parts that are named, or all, and prints their tables in Markdown.
@@ -71,6 +73,7 @@ pub fn run(args: &[String]) -> Result<()> {
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let (quick, alone, built) = (has("--quick"), has("--alone"), has("--built"));
     let runs = args.iter().find_map(|arg| arg.strip_prefix("--runs=")).map(str::parse).transpose()?;
+    let only = args.iter().find_map(|arg| arg.strip_prefix("--only="));
     let named: Vec<_> = args.iter().filter(|arg| !arg.starts_with("--")).collect();
     if let Some(unknown) = named.iter().find(|name| !PARTS.iter().any(|(part, _)| *part == name.as_str())) {
         let all: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
@@ -88,6 +91,7 @@ pub fn run(args: &[String]) -> Result<()> {
         raw: example("broker_raw"),
         serve: example("broker_serve"),
         class_path: tools::kafka_classpath()?,
+        only: only.map(|names| names.split(',').map(str::to_owned).collect()).unwrap_or_default(),
         runs: runs.unwrap_or(if quick { 1 } else { RUNS }).max(1),
         quick,
         ketch,
@@ -101,6 +105,11 @@ pub fn run(args: &[String]) -> Result<()> {
 }
 
 impl Bench {
+    /// Whether the load that writes to a topic is to be measured.
+    fn wants(&self, topic: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == topic)
+    }
+
     /// A program on the client's core; the JSON it prints.
     fn client(&self, program: &PathBuf, args: &[String]) -> Result<Value> {
         let text = output(Command::new("taskset").args(["-c", CLIENT_CORE]).arg(program).args(args))?;
