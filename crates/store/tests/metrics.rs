@@ -194,14 +194,18 @@ async fn three(dir: &Path) -> Vec<Member> {
     started
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_goes_between_members_is_counted() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut members = three(dir.path()).await;
+/// Who leads, and the others.
+async fn led(mut members: Vec<Member>) -> (Member, Vec<Member>) {
     let mut leads = members[0].store.leader_changes();
     let leader = leads.wait_for(Option::is_some).await.unwrap().unwrap();
     let at = members.iter().position(|member| member.store.header().member_id == leader).unwrap();
-    let leader = members.swap_remove(at);
+    (members.swap_remove(at), members)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_between_members_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (leader, mut members) = led(three(dir.path()).await).await;
     let channel = Channel::from_shared(format!("http://{}", leader.door.addrs()[0])).unwrap();
     let mut kv = KvClient::new(channel.connect().await.unwrap());
     let size = 100_000;
@@ -247,11 +251,7 @@ async fn what_goes_between_members_is_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn promotions_are_counted_by_the_leader_with_etcds_reasons() {
     let dir = tempfile::tempdir().unwrap();
-    let mut members = three(dir.path()).await;
-    let mut leads = members[0].store.leader_changes();
-    let leader = leads.wait_for(Option::is_some).await.unwrap().unwrap();
-    let at = members.iter().position(|member| member.store.header().member_id == leader).unwrap();
-    let leader = members.swap_remove(at);
+    let (leader, members) = led(three(dir.path()).await).await;
     let me = leader.store.header().member_id;
     // Asked of another, it is still the leader who counts.
     for (store, id) in [(&leader.store, 123), (&members[0].store, 123), (&members[1].store, me)] {
