@@ -1,7 +1,8 @@
-//! Signed tokens of any claims (RFC 7519), in the algorithms of RFC 7518 and RFC 8037 that `ring` has.
+//! Signed tokens of any claims (RFC 7519), in the algorithms of RFC 7518 and RFC 8037: those that `ring` has, and
+//! ES512 by `p521`.
 //!
 //! ```text
-//! HS256 HS384 HS512 | RS256 RS384 RS512 PS256 PS384 PS512 | ES256 ES384 | EdDSA
+//! HS256 HS384 HS512 | RS256 RS384 RS512 PS256 PS384 PS512 | ES256 ES384 ES512 | EdDSA
 //! ```
 //! Keys are PEM: PKCS#8 or PKCS#1 for RSA, PKCS#8 or SEC 1 for elliptic curves, PKCS#8 for Ed25519; public keys as
 //! SubjectPublicKeyInfo. A secret of HMAC is the bytes as they are. A key is bound to its algorithm: what a token says
@@ -9,6 +10,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use p521::ecdsa::signature::{Signer as _, Verifier as _};
+use p521::pkcs8::DecodePrivateKey as _;
 use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair, UnparsedPublicKey};
 use ring::{hmac, rand};
@@ -44,12 +47,14 @@ enum Secret {
     Hmac(hmac::Key),
     Rsa(RsaKeyPair, &'static dyn signature::RsaEncoding),
     Ec(EcdsaKeyPair),
+    P521(p521::ecdsa::SigningKey),
     Ed(Ed25519KeyPair),
 }
 
 enum Public {
     Hmac(hmac::Key),
     Asymmetric(UnparsedPublicKey<Vec<u8>>),
+    P521(p521::ecdsa::VerifyingKey),
 }
 
 /// A key with its algorithm.
@@ -96,6 +101,11 @@ impl Key {
             Secret::Ec(key) => {
                 key.sign(&self.random, body.as_bytes()).map_err(|_| Error::Signature)?.as_ref().to_vec()
             }
+            Secret::P521(key) => {
+                let signature: p521::ecdsa::Signature =
+                    key.try_sign(body.as_bytes()).map_err(|_| Error::Signature)?;
+                signature.to_bytes().to_vec()
+            }
             Secret::Ed(key) => key.sign(body.as_bytes()).as_ref().to_vec(),
         };
         Ok(format!("{body}.{}", URL_SAFE_NO_PAD.encode(signature)))
@@ -116,10 +126,14 @@ impl Key {
         }
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Error::Malformed)?;
         let genuine = match &self.public {
-            Public::Hmac(key) => hmac::verify(key, body.as_bytes(), &signature),
-            Public::Asymmetric(key) => key.verify(body.as_bytes(), &signature),
+            Public::Hmac(key) => hmac::verify(key, body.as_bytes(), &signature).is_ok(),
+            Public::Asymmetric(key) => key.verify(body.as_bytes(), &signature).is_ok(),
+            Public::P521(key) => p521::ecdsa::Signature::from_slice(&signature)
+                .is_ok_and(|signature| key.verify(body.as_bytes(), &signature).is_ok()),
         };
-        genuine.map_err(|_| Error::Signature)?;
+        if !genuine {
+            return Err(Error::Signature);
+        }
         let claims = decode(claims)?;
         let time =
             |name: &str| claims.get(name).map(|time| time.as_f64().ok_or(Error::Malformed)).transpose();
@@ -147,6 +161,7 @@ enum Kind {
     Hmac(hmac::Algorithm),
     Rsa(&'static dyn signature::RsaEncoding, &'static signature::RsaParameters),
     Ec(&'static signature::EcdsaSigningAlgorithm, &'static signature::EcdsaVerificationAlgorithm, Curve),
+    P521,
     Ed,
 }
 
@@ -157,7 +172,7 @@ enum Curve {
     P384,
 }
 
-static ALGORITHMS: [Algorithm; 12] = [
+static ALGORITHMS: [Algorithm; 13] = [
     Algorithm { name: "HS256", kind: Kind::Hmac(hmac::HMAC_SHA256) },
     Algorithm { name: "HS384", kind: Kind::Hmac(hmac::HMAC_SHA384) },
     Algorithm { name: "HS512", kind: Kind::Hmac(hmac::HMAC_SHA512) },
@@ -201,6 +216,7 @@ static ALGORITHMS: [Algorithm; 12] = [
             Curve::P384,
         ),
     },
+    Algorithm { name: "ES512", kind: Kind::P521 },
     Algorithm { name: "EdDSA", kind: Kind::Ed },
 ];
 
@@ -223,6 +239,11 @@ impl Algorithm {
         let verification: &'static dyn signature::VerificationAlgorithm = match self.kind {
             Kind::Rsa(_, parameters) => parameters,
             Kind::Ec(_, verification, _) => verification,
+            Kind::P521 => {
+                let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(&bytes);
+                let key = key.map_err(|_| Error::Key("not a point of P-521".to_owned()))?;
+                return Ok((secret, Public::P521(key)));
+            }
             Kind::Ed | Kind::Hmac(_) => &signature::ED25519,
         };
         Ok((secret, Public::Asymmetric(UnparsedPublicKey::new(verification, bytes))))
@@ -244,6 +265,14 @@ impl Algorithm {
                 let key = EcdsaKeyPair::from_pkcs8(signing, &der, &SystemRandom::new());
                 Ok(Secret::Ec(key.map_err(rejected)?))
             }
+            Kind::P521 => {
+                let unusable = || Error::Key("not a private key of P-521".to_owned());
+                let key = match label.as_str() {
+                    "EC PRIVATE KEY" => p521::SecretKey::from_sec1_der(&der).map_err(|_| unusable())?,
+                    _ => p521::SecretKey::from_pkcs8_der(&der).map_err(|_| unusable())?,
+                };
+                Ok(Secret::P521(key.into()))
+            }
             Kind::Ed => Ok(Secret::Ed(Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(rejected)?)),
         }
     }
@@ -255,6 +284,7 @@ impl Secret {
             Self::Hmac(_) => None,
             Self::Rsa(key, _) => Some(key.public_key().as_ref().to_vec()),
             Self::Ec(key) => Some(key.public_key().as_ref().to_vec()),
+            Self::P521(key) => Some(key.verifying_key().to_sec1_point(false).as_bytes().to_vec()),
             Self::Ed(key) => Some(key.public_key().as_ref().to_vec()),
         }
     }
@@ -396,6 +426,50 @@ mod tests {
         }
         let der = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
         check(&Key::new("EdDSA", Some(&pem("PRIVATE KEY", der.as_ref())), None).unwrap());
+    }
+
+    /// Key and token were made by OpenSSL 3.0.
+    #[test]
+    fn an_es512_token_of_openssl_is_genuine() {
+        let public = concat!(
+            "-----BEGIN PUBLIC KEY-----\n",
+            "MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQAMHoLyu8U1J4Vrakj3IZAC6/+YeDS3VFNMYiebMRDt6Q4enejJo/7",
+            "ELihXrZ3sQyMVUfxeXd/ByJzkVFiQRVrhAQBEh7ozwBREsMqWQcn/mlFnVxxd6u5bNoPBsi9wjLNbZzQs7mqaUWQ",
+            "Loes+HhOaXYxWq1wBKvJRl4NP6OaHXoT4mY=",
+            "\n-----END PUBLIC KEY-----\n",
+        );
+        let token = concat!(
+            "eyJhbGciOiJFUzUxMiIsInR5cCI6IkpXVCJ9.",
+            "eyJ1c2VybmFtZSI6ImFsaWNlIiwicmV2aXNpb24iOjcsImV4cCI6MTAwMH0.",
+            "AboH0qY7WjyFa4x02GLfM608_KpYGzcbk0mdpriEWvMEu01_-x55v8atgqJ7kIxb9a6O5eATP-erFp-hukvSN0px",
+            "AdMn-4oTqZrvKhpdJUBqZfhCYkc-g2OX5orfsq3hmagprORu51Ah40x8VweofNCWijC1hzTfJQN7XpEza9OUpYKC",
+        );
+        let key = Key::new("ES512", None, Some(public.as_bytes())).unwrap();
+        let claims = key.verify(token, 999).unwrap();
+        assert_eq!(Value::Object(claims), json!({ "username": "alice", "revision": 7, "exp": 1000 }));
+        assert_eq!(key.verify(&token[..token.len() - 4], 999), Err(Error::Signature));
+        let (body, signature) = token.rsplit_once('.').unwrap();
+        let other = format!("{body}.B{}", &signature[1..]);
+        assert_eq!(key.verify(&other, 999), Err(Error::Signature));
+        assert_eq!(key.sign(&json!({})), Err(Error::VerifyOnly));
+    }
+
+    #[test]
+    fn es512_takes_keys_in_both_forms() {
+        // SEC 1 with a key of 66 bytes, and PKCS#8 around it (ecPublicKey, secp521r1).
+        let sec1 = tlv(0x30, &[&[0x02, 0x01, 0x01][..], &tlv(0x04, &[1; 66])].concat());
+        let curve = [
+            0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04,
+            0x00, 0x23,
+        ];
+        let pkcs8 = tlv(0x30, &[&[0x02, 0x01, 0x00][..], &curve, &tlv(0x04, &sec1)].concat());
+        let [one, other] = [("EC PRIVATE KEY", &sec1), ("PRIVATE KEY", &pkcs8)]
+            .map(|(label, der)| Key::new("ES512", Some(&pem(label, der)), None).unwrap());
+        check(&one);
+        check(&other);
+        let token = one.sign(&json!({ "username": "bob" })).unwrap();
+        assert!(other.verify(&token, 0).is_ok());
+        assert!(matches!(Key::new("ES512", Some(&pem("PRIVATE KEY", &sec1)), None), Err(Error::Key(_))));
     }
 
     #[test]
