@@ -626,7 +626,7 @@ fn what_a_failed_sync_left_in_the_page_cache_is_on_the_disk_after_the_next_openi
     let some = |from: u64| {
         (from..from + 40).map(|n| put(&format!("k{:03}", n % 90), 50 + 7 * n as usize)).collect::<Vec<_>>()
     };
-    for seed in 0..400 {
+    for seed in 0..600 {
         let mut random = Random::from_seed(seed);
         let disk = SimDisk::new();
         let db = open(&disk, 20_000).unwrap();
@@ -636,8 +636,15 @@ fn what_a_failed_sync_left_in_the_page_cache_is_on_the_disk_after_the_next_openi
         let failed = (3..9).any(|n| db.update(true, |state| apply(state, &some(n * 30))).is_err());
         assert!(failed);
         // The process ends, the machine goes on: what was written is read, and the kernel takes it for written.
-        let disk = disk.survive();
-        let db = open(&disk, 20_000).unwrap();
+        let mut disk = disk.survive();
+        if random.below(3) == 0 {
+            // Or it does not go on for long.
+            disk.set_fault(SimFault::PowerOffAfter(random.below(60)));
+            drop(open(&disk, 20_000));
+            disk = disk.crash(&mut random);
+        }
+        let db = open(&disk, 20_000).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert!(contents(&db).iter().map(|kv| kv.mod_revision.get()).max() >= Some(121), "seed {seed}");
         assert!(!disk.exists(&Path::new(DIR).join("UNSYNCED")));
         let before = contents(&db);
         disk.set_fault(SimFault::PowerOffAfter(random.below(40)));
