@@ -191,6 +191,8 @@ fn range(programs: &Programs, plan: &Plan) -> Result<()> {
     rounds(&pair, 1, |servers| programs.load(servers, "fill", KEYS_K, 0))?;
     let found = rounds(&pair, 1, |servers| programs.load(servers, "range", 1, plan.ranges))?;
     line(&format!("range of {KEYS_K}k keys: p50"), "ms", pick(&found, ms(|f| f.p50)), false, 3.0);
+    line("the same: server's CPU a range", "ms", pick(&found, ms(|f| f.cpu_us)), false, 2.0);
+    info("the same: cores in use, client and server", "", pick(&found, |f| f.cores));
     Ok(())
 }
 
