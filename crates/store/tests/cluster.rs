@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base::task::Tasks;
-use store::raft::{Begin, ClusterError, ClusterOptions, MemberNode, NetworkOptions, PeerError};
+use store::raft::{Begin, ClusterError, ClusterOptions, MemberNode, NetworkOptions, PeerError, Timing};
 use store::{Handle, Options, Service};
 use store_api::{LeaseId, Op, RangeRequest, Store, Txn};
 
@@ -21,11 +21,15 @@ struct Member {
 
 impl Member {
     async fn start(dir: &Path, begin: Begin, listener: TcpListener) -> Self {
+        Self::start_timed(dir, begin, listener, Timing::default()).await
+    }
+
+    async fn start_timed(dir: &Path, begin: Begin, listener: TcpListener, timing: Timing) -> Self {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let tasks = Tasks::new();
         let name = dir.file_name().unwrap().to_str().unwrap();
         let network = NetworkOptions::Listen { listener, tls: None, joining: None };
-        let cluster = ClusterOptions::new(name, &url, begin, network);
+        let cluster = ClusterOptions { timing, ..ClusterOptions::new(name, &url, begin, network) };
         let handle = Service::start_member(Options::new(dir), cluster, &tasks).await.unwrap();
         Self { handle, tasks, url }
     }
@@ -69,6 +73,10 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 async fn three(dir: &Path) -> Vec<Member> {
+    three_timed(dir, Timing::default()).await
+}
+
+async fn three_timed(dir: &Path, timing: Timing) -> Vec<Member> {
     let ports: Vec<_> = (0..3).map(|_| port()).collect();
     let node = |(n, port): (usize, &TcpListener)| {
         let peer_urls = vec![format!("http://{}", port.local_addr().unwrap())];
@@ -78,7 +86,7 @@ async fn three(dir: &Path) -> Vec<Member> {
     let mut started = Vec::new();
     for (n, port) in ports.into_iter().enumerate() {
         let begin = Begin::Together { cluster_id: 7, member_id: n as u64 + 11, members: members.clone() };
-        started.push(Member::start(&dir.join(format!("m{n}")), begin, port).await);
+        started.push(Member::start_timed(&dir.join(format!("m{n}")), begin, port, timing).await);
     }
     started
 }
@@ -196,7 +204,9 @@ async fn a_member_that_ran_alone_is_joined_by_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_that_a_follower_asks_for_is_told_as_done() {
     let dir = tempfile::tempdir().unwrap();
-    let members = three(dir.path()).await;
+    // Nobody else is to lead meanwhile because a busy machine held a leader up.
+    let (election_min, election_max) = (Duration::from_millis(1000), Duration::from_millis(1500));
+    let members = three_timed(dir.path(), Timing { election_min, election_max, ..Timing::default() }).await;
     for _ in 0..10 {
         let led = leader(&members).await;
         let (asked, to) = (&members[(led + 1) % 3].handle, members[(led + 2) % 3].id());
