@@ -13,7 +13,6 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use mvcc::StateError;
 use mvcc::layout::Record;
-use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::super::grpc::HEAD_BYTES;
 use crate::db::Current;
@@ -139,45 +138,80 @@ impl Answer {
     }
 }
 
+/// A few fields, put together before they are appended at once.
+struct Fields {
+    bytes: [u8; FIELDS_BYTES],
+    len: usize,
+}
+
+/// Four keys of fields and four numbers, of ten bytes at most.
+const FIELDS_BYTES: usize = 4 * 11;
+
+impl Fields {
+    fn new() -> Self {
+        Self { bytes: [0; FIELDS_BYTES], len: 0 }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    fn varint(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.byte(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.byte(number as u8);
+    }
+
+    fn number(&mut self, key: u8, number: i64) {
+        if number != 0 {
+            self.byte(key);
+            self.varint(number.cast_unsigned());
+        }
+    }
+
+    /// What precedes the bytes of a field.
+    fn bytes(&mut self, key: u8, len: usize) {
+        if len != 0 {
+            self.byte(key);
+            self.varint(len as u64);
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// Writes a key and its value, of which as much as the record has: where the rest of it, up to `value_len`, goes.
 fn put_key_value(out: &mut Vec<u8>, key: &[u8], record: &Record<'_>, value_len: usize) -> usize {
     let Record { create_revision, mod_revision, version, lease, value } = *record;
-    let numbers: usize = [create_revision, mod_revision, version, lease].into_iter().map(number_len).sum();
-    let len = bytes_len(key.len()) + numbers + bytes_len(value_len);
-    out.put_u8(KVS_KEY);
-    encode_varint(len as u64, out);
-    put_bytes(out, KEY_KEY, key, key.len());
-    put_number(out, CREATE_KEY, create_revision);
-    put_number(out, MOD_KEY, mod_revision);
-    put_number(out, VERSION_KEY, version);
-    put_bytes(out, VALUE_KEY, value, value_len);
-    let end = out.len();
-    put_number(out, LEASE_KEY, lease);
-    end
+    let (mut before, mut after, mut end) = (Fields::new(), Fields::new(), Fields::new());
+    after.number(CREATE_KEY, create_revision);
+    after.number(MOD_KEY, mod_revision);
+    after.number(VERSION_KEY, version);
+    after.bytes(VALUE_KEY, value_len);
+    end.number(LEASE_KEY, lease);
+    before.bytes(KEY_KEY, key.len());
+    let len = before.len + key.len() + after.len + value_len + end.len;
+    let mut head = Fields::new();
+    head.byte(KVS_KEY);
+    head.varint(len as u64);
+    for part in [head.as_slice(), before.as_slice(), key, after.as_slice(), value] {
+        out.extend_from_slice(part);
+    }
+    let at = out.len();
+    out.extend_from_slice(end.as_slice());
+    at
 }
 
-/// A field that is its kind's zero is left out, as everywhere in protobuf 3.
-fn number_len(number: i64) -> usize {
-    if number == 0 { 0 } else { 1 + encoded_len_varint(number.cast_unsigned()) }
-}
-
+/// Writes a number; a field that is its kind's zero is left out, as everywhere in protobuf 3.
 pub(super) fn put_number(out: &mut Vec<u8>, key: u8, number: i64) {
-    if number != 0 {
-        out.put_u8(key);
-        encode_varint(number.cast_unsigned(), out);
-    }
-}
-
-fn bytes_len(len: usize) -> usize {
-    if len == 0 { 0 } else { 1 + encoded_len_varint(len as u64) + len }
-}
-
-fn put_bytes(out: &mut Vec<u8>, key: u8, bytes: &[u8], len: usize) {
-    if len != 0 {
-        out.put_u8(key);
-        encode_varint(len as u64, out);
-        out.put_slice(bytes);
-    }
+    let mut field = Fields::new();
+    field.number(key, number);
+    out.extend_from_slice(field.as_slice());
 }
 
 #[cfg(test)]
