@@ -286,6 +286,8 @@ fn a_server_is_a_node_too() {
         return;
     };
     k.becomes("node s", "{.spec.podCIDR}", "10.42.0.0/24", 10);
+    // A controller makes it; pods are refused before.
+    k.becomes("serviceaccount default", "{.metadata.name}", "default", 30);
     k.k("run one --image=busybox --restart=Never --command -- sleep 600");
     k.becomes("pod one", "{.status.phase}", "Running", 60);
     // The pod outlives the server, and its part of the pods' range stays the node's.

@@ -401,8 +401,8 @@ impl Applier {
             self.pending = 0;
             return Ok(());
         }
-        // An empty log makes the next start short.
-        let emptied = self.log.roll().and_then(|_| self.log.flush());
+        // An empty log makes the next start short: one in a file of its own.
+        let emptied = self.log.drop_spares().and_then(|()| self.log.roll()).and_then(|_| self.log.flush());
         if let Err(error) = emptied {
             tracing::debug!(%error, "the log keeps its last segment");
         }

@@ -171,6 +171,10 @@ async fn a_member_that_ran_alone_is_joined_by_others() {
     assert_eq!(get(&two.handle, "old0").await.as_deref(), Some("v"));
     let began = Instant::now();
     while let Err(error) = one.handle.promote_member(id).await {
+        if error == ClusterError::NotLearner.into() {
+            // An attempt that was not answered in time came to pass.
+            break;
+        }
         assert!(began.elapsed() < PATIENCE, "{error}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
